@@ -1,0 +1,184 @@
+"""The values that travel through agentwatch: lines become events, events become alerts. Imports nothing of agentwatch.
+
+Everything that is kept over a restart is a `msgspec.Struct`, so that a snapshot is one call of the encoder and nothing has
+to be written by hand for a new field.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An aware datetime. Kept as such all the way: subtracting two costs less than one `.timestamp()` (170 ns)."""
+
+NOTHING = msgspec.Raw(b"")
+"""A JSON value that was not there: falsy, as every absent field of `Data` is."""
+
+
+class Severity(StrEnum):
+    """How urgent an alert is, in the order of their definition."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Status(StrEnum):
+    """Where an episode stands. Its first line is `open`; `recovered` is the last."""
+
+    OPEN = "open"
+    ESCALATED = "escalated"
+    RECOVERED = "recovered"
+
+
+class Usage(msgspec.Struct, gc=False, frozen=True):
+    """Tokens of one step, by kind. `input` excludes what came from or went into the cache."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output + self.cache_read + self.cache_write
+
+
+class Data(msgspec.Struct, gc=False):
+    """What an event says, as far as anything here asks. An absent field has its default, whatever the event's type.
+
+    `tool_params`, `result`, `output` and `prompt` stay undecoded JSON (`msgspec.Raw`): most are never looked at, and two that
+    are equal byte for byte need no decoding to be called so. `is_error` is None where the log does not say.
+    """
+
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    tool_params: msgspec.Raw = NOTHING
+    result: msgspec.Raw = NOTHING
+    is_error: bool | None = None
+    exit_code: int | None = None
+    error_message: str | None = None
+    error_fingerprint: str | None = None
+    error_category: str | None = None
+    retry: bool | None = None
+    output: msgspec.Raw = NOTHING
+    prompt: msgspec.Raw = NOTHING
+    prompt_type: str | None = None
+    followup_reason: str | None = None
+    completion_status: str | None = None
+    outcome: "Outcome | None" = None
+    duration_ms: float | None = None
+    reason: str | None = None
+    stop_reason: str | None = None
+    interrupted: bool | None = None
+    new_status: str | None = None
+    msg_id: str | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+
+
+class Outcome(msgspec.Struct, gc=False):
+    """The ancestor's second way to say how a session ended."""
+
+    status: str | None = None
+
+
+class Event(msgspec.Struct, gc=False):
+    """One thing an agent did. `lane` is a sub-agent's id inside the attempt, None for the agent itself.
+
+    `timestamp` is what the log says; where a format has none it is inferred from its neighbours and `inferred` is set.
+    """
+
+    timestamp: Time
+    attempt_id: str
+    event_type: str
+    data: Data
+    lane: str | None = None
+    inferred: bool = False
+
+
+class Context(msgspec.Struct, gc=False):
+    """What an alert says about the attempt it speaks of. Read once an attempt, not once a line."""
+
+    session_id: str | None = None
+    task_id: str | None = None
+    task_title: str | None = None
+    project_id: str | None = None
+    executor: str | None = None
+    model: str | None = None
+    branch: str | None = None
+    run_id: str | None = None
+
+
+class Evidence(msgspec.Struct, gc=False):
+    """A line that an alert rests on. `offset` is its first byte in `source` (a path relative to the log directory or the home)."""
+
+    source: str
+    offset: int
+    timestamp: Time
+    text: str
+
+
+class Alert(msgspec.Struct, gc=False, omit_defaults=True):
+    """A judgement about events, as one line of `agent-alerts.jsonl` has it.
+
+    `timestamp` is the moment the evidence was complete, never the moment of writing. `detail` holds the fields that only this
+    type has (contract, section 3); they stand at the top level of the line.
+    """
+
+    timestamp: Time
+    alert_id: str
+    type: str
+    severity: Severity
+    attempt_id: str
+    recommendation: str
+    summary: str
+    evidence: tuple[Evidence, ...]
+    episode_id: str
+    status: Status
+    context: Context
+    detail: dict[str, object]
+
+
+class Fault(msgspec.Struct, gc=False, frozen=True):
+    """Something that went wrong and does not stop us: counted by (path, kind), shown with the offset of the first."""
+
+    path: str
+    offset: int
+    kind: str
+    detail: str = ""
+
+
+Line = tuple[int, bytes]
+"""Offset of a line's first byte in its file, and its bytes up to and including the newline."""
+
+Item = tuple[Event, int, bytes]
+"""An event, the offset of the line it came from, and that line."""
+
+Recognised = Literal["yes", "no", "unsure"]
+
+
+class Format(Protocol):
+    """What a row of the registry gives: how lines of one kind of file become events.
+
+    A decoder is made per file. It may remember earlier lines; what it remembers must survive a restart, so it stands in
+    `memory`, a `msgspec.Struct` or None, which is saved with the file's cursor.
+    """
+
+    name: str
+
+    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
+        """Decode `lines`, the first of which stands at `offset`, and hand their events to `feed` in order.
+
+        A line that is none of this format's is told to `fault(offset, kind, detail)`; nothing is raised for it.
+        """
+
+    def context(self, line: bytes) -> Context:
+        """Who the event on `line` speaks of. All fields None where the line does not say."""
+
+
+Events = Iterator[Item]
