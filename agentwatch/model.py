@@ -4,7 +4,7 @@ Everything that is kept over a restart is a `msgspec.Struct`, so that a snapshot
 to be written by hand for a new field.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Protocol
@@ -16,6 +16,35 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 NOTHING = msgspec.Raw(b"")
 """A JSON value that was not there: falsy, as every absent field of `Data` is."""
+
+
+def decoded(raw: msgspec.Raw) -> object:
+    """The JSON value that was left undecoded; None where there was none, or where it is no text after all."""
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+Kind = Literal[
+    "session_start",
+    "session_end",
+    "user_message",
+    "turn_start",
+    "turn_end",
+    "agent_output",
+    "agent_thinking",
+    "tool_call",
+    "tool_result",
+    "error",
+    "followup_sent",
+    "status_change",
+    "compaction",
+    "usage",
+    "progress",
+]
+"""The event types of contract section 2, and `progress`: a sign of life. As a Literal, so that the decoder hands out the same
+string objects, whose hashes are known, instead of making one a line."""
 
 
 class Severity(StrEnum):
@@ -59,6 +88,7 @@ class Data(msgspec.Struct, gc=False):
     tool_call_id: str | None = None
     tool_params: msgspec.Raw = NOTHING
     result: msgspec.Raw = NOTHING
+    result_data: msgspec.Raw = NOTHING
     is_error: bool | None = None
     exit_code: int | None = None
     error_message: str | None = None
@@ -95,7 +125,7 @@ class Event(msgspec.Struct, gc=False):
 
     timestamp: Time
     attempt_id: str
-    event_type: str
+    event_type: Kind
     data: Data
     lane: str | None = None
     inferred: bool = False
@@ -159,9 +189,6 @@ Line = tuple[int, bytes]
 Item = tuple[Event, int, bytes]
 """An event, the offset of the line it came from, and that line."""
 
-Recognised = Literal["yes", "no", "unsure"]
-
-
 class Format(Protocol):
     """What a row of the registry gives: how lines of one kind of file become events.
 
@@ -174,11 +201,12 @@ class Format(Protocol):
     def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
         """Decode `lines`, the first of which stands at `offset`, and hand their events to `feed` in order.
 
-        A line that is none of this format's is told to `fault(offset, kind, detail)`; nothing is raised for it.
+        `feed` may be called more than once. A line that is none of this format's is told to `fault(offset, kind, detail)`; nothing is raised for it.
         """
 
     def context(self, line: bytes) -> Context:
         """Who the event on `line` speaks of. All fields None where the line does not say."""
 
+    def usage(self, line: bytes) -> Usage | None:
+        """The tokens of a `usage` event that tells them in other words than `data.usage`. None where it does not."""
 
-Events = Iterator[Item]

@@ -1,0 +1,161 @@
+"""From a detector's finding to an alert: its id, its texts made safe, its place in an episode.
+
+An alert's id is a function of its evidence alone: type, attempt, what was repeated, and the line at which the incident
+began. No clock, counter, path or process takes part, so the same log gives the same ids after a crash and elsewhere.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from hashlib import blake2b
+
+import msgspec
+
+from agentwatch.core.state import Episode, Session
+from agentwatch.core.text import safe
+from agentwatch.model import Alert, Evidence, Severity, Status
+
+ESCALATE_AT = 4
+"""A problem that has grown this many times over is told again (detection.md, section 5: "the count has grown x4")."""
+
+MOST_EVIDENCE = 5
+MOST_EPISODES = 64
+
+_RAISED = {Severity.LOW: Severity.MEDIUM, Severity.MEDIUM: Severity.HIGH, Severity.HIGH: Severity.HIGH}
+_RECOMMENDATIONS = {
+    "error_loop": ("trigger_ai_autofix", Severity.HIGH),
+    "tool_loop": ("fresh_session", Severity.MEDIUM),
+    "stuck_agent": ("check_agent_health", Severity.MEDIUM),
+    "cost_anomaly": ("review_prompt_efficiency", Severity.LOW),
+    "excessive_restarts": ("manual_review", Severity.MEDIUM),
+    "failed_session_high_errors": ("analyze_root_cause", Severity.HIGH),
+    "failed_session_transient_errors": ("switch_sdk_or_backoff_retry", Severity.MEDIUM),
+}
+
+
+class Spot(msgspec.Struct, frozen=True, gc=False):
+    """A line of a log that a finding rests on: when, at which byte, and what it says (raw)."""
+
+    at: datetime
+    place: int
+    text: str
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a detector has found, before it becomes an alert. `spots[0]` is where the incident began: the id rests on it."""
+
+    type: str
+    key: str
+    at: datetime
+    spots: list[Spot]
+    summary: str
+    detail: dict[str, object]
+
+
+Describe = Callable[[int, Status], Finding]
+"""Called with the count so far and the status only when a line is due, so that counting on costs no text."""
+
+
+class Reporter:
+    """Keeps the episodes of sessions and turns findings into alerts, each at most once."""
+
+    def __init__(self, cooldown: timedelta) -> None:
+        self._cooldown = cooldown
+
+    def count(self, session: Session, kind: str, key: str, at: datetime, *, crossed: bool, size: int, describe: Describe, out: list[Alert]) -> None:
+        """One more occurrence of `key`. Opens an episode when the threshold is crossed, escalates it as it grows.
+
+        `size` is the number of occurrences that crossing stands for. Within the cool-down after the last occurrence it is still
+        the same episode, whatever the window says.
+        """
+        name = f"{kind}:{key}"
+        episode = session.episodes.get(name) if session.episodes else None
+        if episode is not None and not episode.recovered and abs(at - episode.last_at) <= self._cooldown:
+            episode.count += 1
+            episode.last_at = at
+            if episode.count >= episode.next_count:
+                self._escalate(session, episode, describe(episode.count, Status.ESCALATED), out)
+            return
+        if crossed:
+            self.open(session, describe(size, Status.OPEN), size, out)
+
+    def open(self, session: Session, finding: Finding, size: int, out: list[Alert]) -> Episode:
+        """A new episode and its first line."""
+        identity = alert_id(session.attempt_id, finding, Status.OPEN, 0)
+        episode = Episode(episode_id=identity, opened_at=finding.spots[0].at, last_at=finding.at, count=size, next_count=size * ESCALATE_AT)
+        episodes = session.episodes
+        if episodes is None:
+            episodes = session.episodes = {}
+        episodes.pop(f"{finding.type}:{finding.key}", None)
+        if len(episodes) >= MOST_EPISODES:
+            del episodes[next(iter(episodes))]
+        episodes[f"{finding.type}:{finding.key}"] = episode
+        out.append(_alert(session, finding, identity, identity, Status.OPEN, 0))
+        return episode
+
+    def escalate(self, session: Session, episode: Episode, finding: Finding, out: list[Alert]) -> None:
+        """The incident goes on: one more line of the same episode, a step more severe."""
+        self._escalate(session, episode, finding, out)
+
+    def recover(self, session: Session, finding: Finding, out: list[Alert]) -> None:
+        """The incident ended, if it was told: the last line of its episode."""
+        episode = session.episodes.get(f"{finding.type}:{finding.key}") if session.episodes else None
+        if episode is None or episode.recovered:
+            return
+        episode.recovered = True
+        episode.last_at = finding.at
+        identity = alert_id(session.attempt_id, finding, Status.RECOVERED, episode.level, episode.episode_id)
+        out.append(_alert(session, finding, identity, episode.episode_id, Status.RECOVERED, 0))
+
+    def _escalate(self, session: Session, episode: Episode, finding: Finding, out: list[Alert]) -> None:
+        episode.level += 1
+        episode.next_count = episode.count * ESCALATE_AT
+        identity = alert_id(session.attempt_id, finding, Status.ESCALATED, episode.level, episode.episode_id)
+        out.append(_alert(session, finding, identity, episode.episode_id, Status.ESCALATED, episode.level))
+
+
+def alert_id(attempt_id: str, finding: Finding, status: Status, level: int, episode_id: str = "") -> str:
+    """16 hex digits. The first line of an episode rests on where it began, the later ones on it and their step."""
+    first = finding.spots[0]
+    parts = (episode_id,) if episode_id else (finding.type, attempt_id, finding.key, first.at.isoformat(), str(first.place))
+    return blake2b("\x1f".join((*parts, status, str(level))).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _alert(session: Session, finding: Finding, identity: str, episode_id: str, status: Status, level: int) -> Alert:
+    recommendation, severity = _RECOMMENDATIONS[finding.type]
+    for _ in range(level):
+        severity = _RAISED[severity]
+    return Alert(
+        timestamp=finding.at,
+        alert_id=identity,
+        type=finding.type,
+        severity=severity,
+        attempt_id=safe(session.attempt_id, 200),
+        recommendation=recommendation,
+        summary=safe(finding.summary),
+        evidence=tuple(Evidence(source=safe(session.source, 300), offset=spot.place, timestamp=spot.at, text=safe(spot.text)) for spot in _few(finding.spots)),
+        episode_id=episode_id,
+        status=status,
+        context=session.context,
+        detail={name: safe(value) if isinstance(value, str) else value for name, value in finding.detail.items()},
+    )
+
+
+def _few(spots: list[Spot]) -> Iterable[Spot]:
+    """The first two and the last three of them, at most."""
+    return spots if len(spots) <= MOST_EVIDENCE else [*spots[:2], *spots[2 - MOST_EVIDENCE :]]
+
+
+def span(width: timedelta) -> str:
+    """A duration as a person says it: `45 s`, `10 min`, `1 h 5 min`."""
+    seconds = max(0, round(width.total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def milliseconds(width: timedelta) -> int:
+    return round(width.total_seconds() * 1000)

@@ -1,0 +1,40 @@
+"""A session that failed and had many errors."""
+
+from agentwatch.core.alerts import Finding, Reporter, Spot, span
+from agentwatch.core.detectors.base import Handler
+from agentwatch.core.detectors.excessive_restarts import succeeded
+from agentwatch.core.limits import Limits
+from agentwatch.core.state import Lane, Session
+from agentwatch.model import Alert, Event
+
+TRANSIENT_SHARE = 0.8
+"""From this share of transient errors on, another provider or a pause helps more than a look at the code (detection.md, section 5)."""
+
+MOST_FINGERPRINTS = 20
+
+
+class FailedSession:
+    """`session_end` with `failed` and at least `threshold` errors (4, the ancestor's number), told as one of two types."""
+
+    def __init__(self, limits: Limits, reporter: Reporter) -> None:
+        self._threshold = limits.failed_session_threshold
+        self._reporter = reporter
+        self.handlers: dict[str, Handler] = {"session_end": self.end}
+
+    def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        failed = event.data.completion_status == "failed" or (event.data.outcome is not None and event.data.outcome.status == "failed")
+        if not failed or succeeded(event) or session.errors < self._threshold:
+            return
+        transient = session.transient_errors >= TRANSIENT_SHARE * session.errors
+        by_count = sorted((session.fingerprints or {}).items(), key=lambda item: -item[1])
+        kind = "failed_session_transient_errors" if transient else "failed_session_high_errors"
+        common = f", most often {by_count[0][0]} ({by_count[0][1]})" if by_count else ""
+        finding = Finding(
+            type=kind,
+            key="session",
+            at=event.timestamp,
+            spots=[Spot(event.timestamp, place, "session_end: failed")],
+            summary=f"{session.attempt_id} failed after {span(event.timestamp - session.started)} with {session.errors} {'transient ' if transient else ''}errors{common}",
+            detail={"error_count": session.errors, "error_fingerprints": [name for name, _ in by_count[:MOST_FINGERPRINTS]]},
+        )
+        self._reporter.open(session, finding, session.errors, out)

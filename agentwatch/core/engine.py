@@ -1,0 +1,353 @@
+"""Events in, alerts out. Knows no file, no clock and no thread: times come with the events and with `tick`."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from sys import intern
+from typing import Protocol
+
+import msgspec
+
+from agentwatch.core.alerts import Reporter
+from agentwatch.core.detectors import DETECTORS
+from agentwatch.core.detectors.base import Handler
+from agentwatch.core.detectors.cost_anomaly import CostAnomaly
+from agentwatch.core.detectors.stuck_agent import DECLARED, DECLARES, MOST_PATIENCE_S, PATIENCE_S, TIMEOUTS, TOOL_GRACE_S, TOOL_LIMIT_S, StuckAgent
+from agentwatch.core.limits import Limits
+from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, Ended, Lane, OpenCall, Session
+from agentwatch.model import Alert, Context, Data, Event, Item, Usage, decoded
+
+Price = Callable[[str, Usage, datetime], float | None]
+"""USD of one step of a model at a time; None where the model's price is not known."""
+
+Tracker = Callable[[Session, Lane, Event, int], None]
+Row = tuple[Tracker | None, tuple[Handler, ...], bool, bool]
+"""For a type of event: who keeps the session's state, which detectors look, whether it is there to tell tokens, whether it ends the session."""
+
+SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
+PURGE_EVERY = 4096
+MOST_ENDED = 2048
+STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start", "tool_call", "agent_output", "agent_thinking"})
+"""What brings an ended attempt back to life. A late error or usage line does not: nobody would ever end it again."""
+BACKWARDS = timedelta(hours=1)
+"""A step back of more than this is another clock, not two writers that raced: windows and silence start afresh."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Reader(Protocol):
+    """What only the format of a line can tell of it, asked seldom: `model.Format` says what each gives."""
+
+    def context(self, line: bytes) -> Context: ...
+
+    def usage(self, line: bytes) -> Usage | None: ...
+
+
+class Snapshot(msgspec.Struct):
+    """All that the engine remembers, by scope: saved with the cursors, so that the two cannot disagree."""
+
+    scopes: dict[str, dict[str, Session]] = {}
+    ended: dict[str, Ended] = {}
+    ended_before: dict[str, Ended] = {}
+
+
+class Engine:
+    """Runs every detector over the events of all attempts.
+
+    A scope is a space of attempt ids: the log directory is one, and each run of it. Within a scope an attempt is one attempt,
+    whichever file its events stand in.
+    """
+
+    def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None) -> None:
+        self._limits = limits
+        self._price = price
+        reporter = Reporter(limits.cooldown)
+        self._stuck = StuckAgent(limits, reporter)
+        self._cost = CostAnomaly(limits, reporter)
+        handlers: dict[str, list[Handler]] = defaultdict(list)
+        for detector in (*(make(limits, reporter) for make in DETECTORS), self._cost):
+            for kind, handler in detector.handlers.items():
+                handlers[kind].append(handler)
+        trackers: dict[str, Tracker] = {
+            "tool_call": self._called,
+            "tool_result": self._returned,
+            "agent_output": self._spoke,
+            "turn_end": self._handed_over,
+            "turn_start": self._model_owes,
+            "user_message": self._model_owes,
+            "followup_sent": self._model_owes,
+            "session_start": self._model_owes,
+        }
+        self._table: dict[str, Row] = {
+            kind: (trackers.get(kind), tuple(handlers[kind]), kind == "usage", kind == "session_end") for kind in {*trackers, *handlers, "usage"}
+        }
+        snapshot = snapshot or Snapshot()
+        self._scopes = snapshot.scopes
+        self._ended, self._ended_before = snapshot.ended, snapshot.ended_before
+        self._wheel: dict[int, dict[tuple[str, str], None]] = {}
+        for scope, sessions in self._scopes.items():
+            for session in sessions.values():
+                _unshare(session)
+                self._file(scope, session, session.last + limits.stuck)
+
+    @property
+    def attempts_live(self) -> int:
+        return sum(map(len, self._scopes.values()))
+
+    def snapshot(self) -> Snapshot:
+        """The live state itself: to be encoded before anything else is fed."""
+        return Snapshot(self._scopes, self._ended, self._ended_before)
+
+    def feed(self, source: str, scope: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> int:
+        """Judge events in the order of their log and add what they give rise to to `out`; the number of events.
+
+        What `items` raises passes through; the events before it have been judged.
+        """
+        sessions = self._scopes.get(scope)
+        if sessions is None:
+            sessions = self._scopes[scope] = {}
+        find = sessions.get
+        table = self._table.get
+        unknown: Row = (None, (), False, False)
+        count = 0
+        for event, place, line in items:
+            count += 1
+            session = find(event.attempt_id)
+            if session is None:
+                session = self._open(sessions, source, scope, event, place, reader.context(line))
+                if session is None:
+                    continue
+            now = event.timestamp
+            if now > session.horizon:
+                session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
+            elif now < session.last:
+                self._backwards(session, now)
+            lane = session.main if event.lane is None else _lane(session, event.lane)
+            track, handlers, spends, ends = table(event.event_type, unknown)
+            if track is not None:
+                track(session, lane, event, place)
+            data = event.data
+            if (data.usage is not None or data.cost_usd is not None or spends) and not ends:
+                self._spend(session, event, place, reader, line, out)
+            for handler in handlers:
+                handler(session, lane, event, place, out)
+            if now > session.last:
+                session.last = now
+            session.place = place
+            session.source = source
+            if ends:
+                self._end(sessions, scope, session)
+        return count
+
+    def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:
+        """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already."""
+        due = _second(now)
+        for bucket in sorted(bucket for bucket in self._wheel if bucket <= due):
+            for scope, attempt_id in self._wheel.pop(bucket):
+                session = self._scopes[scope][attempt_id]
+                session.bucket = 0
+                if session.source in behind:
+                    self._file(scope, session, now + timedelta(seconds=1))
+                    continue
+                self._look(scope, session, now, out)
+
+    def shift(self, by: timedelta) -> None:
+        """The clock of this machine jumped: the time that it skipped is no silence of anybody."""
+        for sessions in self._scopes.values():
+            for session in sessions.values():
+                excused = session.excused if session.excused_at == session.last else timedelta(0)
+                session.excused, session.excused_at = excused + by, session.last
+
+    def finish(self, until: datetime | None, out: list[Alert]) -> None:
+        """All there is has been read: judge every silence up to `until`, else up to the newest event of all."""
+        everyone = [(scope, session) for scope, sessions in self._scopes.items() for session in sessions.values()]
+        if until is None:
+            until = max((session.last for _, session in everyone), default=EPOCH)
+        for scope, session in everyone:
+            self._look(scope, session, until, out)
+
+    def _look(self, scope: str, session: Session, now: datetime, out: list[Alert]) -> None:
+        following = self._stuck.look(session, now, out)
+        if now - session.last > self._limits.forget_after:
+            self._forget(scope, session)
+            return
+        self._file(scope, session, following or session.last + self._limits.forget_after)
+
+    def _forget(self, scope: str, session: Session) -> None:
+        self._unfile((scope, session.attempt_id), session)
+        del self._scopes[scope][session.attempt_id]
+
+    def _file(self, scope: str, session: Session, when: datetime) -> None:
+        """Note when to look at the session again. Each stands in one bucket."""
+        bucket = _second(when) + 1
+        key = (scope, session.attempt_id)
+        if session.bucket:
+            self._unfile(key, session)
+        session.bucket = bucket
+        self._wheel.setdefault(bucket, {})[key] = None
+
+    def _unfile(self, key: tuple[str, str], session: Session) -> None:
+        entries = self._wheel.get(session.bucket)
+        if entries is None:
+            return
+        entries.pop(key, None)
+        if not entries:
+            del self._wheel[session.bucket]
+
+    def _open(self, sessions: dict[str, Session], source: str, scope: str, event: Event, place: int, context: Context) -> Session | None:
+        """A new session for the event's attempt. None where the attempt has ended and the event is only an echo of that."""
+        key = f"{scope}\x1f{event.attempt_id}"
+        ended = self._ended.get(key) or self._ended_before.get(key)
+        if ended is not None and event.event_type not in STARTS:
+            return None
+        at = event.timestamp
+        for name in ("executor", "model", "branch", "project_id"):
+            value = getattr(context, name)
+            if value is not None:
+                setattr(context, name, intern(value))
+        session = Session(event.attempt_id, source, context, at, place, at + self._limits.stuck, at, Lane())
+        if ended is not None:
+            session.restarts, session.episodes = ended.restarts, ended.episodes
+            self._ended.pop(key, None)
+            self._ended_before.pop(key, None)
+        sessions[event.attempt_id] = session
+        self._file(scope, session, session.horizon)
+        if len(sessions) % PURGE_EVERY == 0:
+            self._purge(sessions, scope, at)
+        return session
+
+    def _purge(self, sessions: dict[str, Session], scope: str, now: datetime) -> None:
+        """In a backlog no clock ticks: forget by the log's own time what nothing will come of any more."""
+        for session in [one for one in sessions.values() if now - one.last > 2 * self._limits.forget_after]:
+            self._forget(scope, session)
+
+    def _end(self, sessions: dict[str, Session], scope: str, session: Session) -> None:
+        """Forget an attempt that ended, but for what its next start must know."""
+        self._unfile((scope, session.attempt_id), session)
+        del sessions[session.attempt_id]
+        if len(self._ended) >= MOST_ENDED:  # two generations: taking single entries off a dict's front scans all that went before
+            self._ended, self._ended_before = {}, self._ended
+        kept = {name: one for name, one in (session.episodes or {}).items() if name.startswith("excessive_restarts")}
+        self._ended[f"{scope}\x1f{session.attempt_id}"] = Ended(session.restarts, kept or None)
+
+    def _horizon(self, sessions: dict[str, Session], scope: str, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session:
+        """The attempt may have been silent for too long."""
+        now = event.timestamp
+        self._stuck.look(session, now, out)
+        self._stuck.resumed(session, event, place, out)
+        if now - session.last > self._limits.forget_after:
+            self._forget(scope, session)
+            return self._open(sessions, session.source, scope, event, place, context) or session
+        session.horizon = now + self._limits.stuck
+        return session
+
+    def _backwards(self, session: Session, now: datetime) -> None:
+        if session.last - now <= BACKWARDS:
+            return
+        session.last = now
+        session.horizon = now + self._limits.stuck
+        for lane in (session.main, *(session.lanes or {}).values()):
+            lane.tools = lane.errors = None
+
+    def _spend(self, session: Session, event: Event, place: int, reader: Reader, line: bytes, out: list[Alert]) -> None:
+        usage, cost = event.data.usage, event.data.cost_usd
+        if usage is None and cost is None:
+            usage = reader.usage(line)
+        if usage is not None:
+            session.tokens += usage.total
+            if cost is None:
+                model = reader.context(line).model or session.context.model
+                cost = self._price(model, usage, event.timestamp) if model else None
+                session.unpriced = session.unpriced or (cost is None and usage.total > 0)
+        if cost:
+            session.cost_usd += cost
+            self._cost.spent(session, event.timestamp, place, out)
+
+    def _called(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+        data = event.data
+        if len(data.tool_params) > EMPTY_BYTES:
+            session.rich = True
+        lane.owes = "model"
+        identity = data.tool_call_id
+        if identity is None:
+            return
+        calls = lane.open_calls
+        if calls is None:
+            calls = lane.open_calls = {}
+        elif len(calls) >= MOST_OPEN_CALLS:
+            del calls[next(iter(calls))]
+        name = data.tool_name or "unknown"
+        calls[identity] = OpenCall(name, event.timestamp, place, _patience(name, data))
+
+    def _returned(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+        lane.owes = "model"
+        if event.data.is_error is None:
+            _older_form(event.data)
+        identity = event.data.tool_call_id
+        if identity is None or lane.open_calls is None:
+            return
+        call = lane.open_calls.pop(identity, None)
+        if call is not None and event.data.tool_name is None:
+            event.data.tool_name = call.tool_name
+
+    def _spoke(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+        """Text without a call: where the log shows calls and turns, the agent has answered unless a call follows."""
+        lane.owes = "user" if session.rich or event.data.stop_reason == "end_turn" else "model"
+
+    def _handed_over(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+        session.rich = True
+        lane.owes = "user"
+        lane.open_calls = None
+
+    def _model_owes(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+        lane.owes = "user" if event.data.interrupted else "model"
+        if event.event_type != "turn_start":
+            lane.open_calls = None
+
+
+def _older_form(data: Data) -> None:
+    """`result` as a verdict, with the text in `result_data` (formats.md, section 1); its `status` counts any "error" in the text, so it says nothing."""
+    if data.result == SUCCEEDED or data.result == FAILED:
+        data.is_error = data.result == FAILED
+        data.result = data.result_data
+    else:
+        data.is_error = bool(data.exit_code)
+    if data.is_error and not data.error_message:
+        said = decoded(data.result)
+        data.error_message = said if isinstance(said, str) else None
+
+
+def _second(at: datetime) -> int:
+    since = at - EPOCH
+    return since.days * 86_400 + since.seconds
+
+
+def _lane(session: Session, name: str) -> Lane:
+    if session.lanes is None:
+        session.lanes = {}
+    lane = session.lanes.get(name)
+    if lane is None:
+        if len(session.lanes) >= MOST_OPEN_CALLS:
+            del session.lanes[next(iter(session.lanes))]
+        lane = session.lanes[name] = Lane()
+    return lane
+
+
+def _patience(tool_name: str, data: Data) -> float:
+    """Seconds that a call may take: what it declares, else what its kind is given, plus grace."""
+    usual = PATIENCE_S.get(tool_name, TOOL_LIMIT_S + TOOL_GRACE_S)
+    if usual != DECLARED or not DECLARES(data.tool_params):
+        return usual or TOOL_LIMIT_S + TOOL_GRACE_S
+    params = decoded(data.tool_params)
+    for key, unit in TIMEOUTS if isinstance(params, dict) else ():
+        value = params.get(key)
+        if isinstance(value, int | float) and value > 0:
+            return min(max(value * unit, TOOL_LIMIT_S), MOST_PATIENCE_S) + TOOL_GRACE_S
+    return TOOL_LIMIT_S + TOOL_GRACE_S
+
+
+def _unshare(session: Session) -> None:
+    """What was decoded from a snapshot must not keep the whole snapshot alive."""
+    for lane in (session.main, *(session.lanes or {}).values()):
+        if lane.repeat is not None:
+            lane.repeat.params = lane.repeat.params.copy()

@@ -1,0 +1,128 @@
+"""What is remembered of a live attempt. Only plain structs, so that a snapshot is one call of the encoder.
+
+Everything is bounded: a window keeps as many entries as its threshold asks for, a lane keeps `MOST_KEYS` windows of a kind
+and `MOST_OPEN_CALLS` calls, and the engine forgets attempts that ended or fell silent.
+"""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from agentwatch.model import Context, Time
+
+MOST_KEYS = 64
+MOST_OPEN_CALLS = 64
+EMPTY_BYTES = 4
+"""Parameters of no more bytes say nothing: `{}`, `""`, `null`."""
+
+Owes = Literal["model", "user"]
+"""Who owes the next event when no tool call is open."""
+
+
+class Window(msgspec.Struct, gc=False):
+    """The last occurrences of one thing, as many as its threshold: full and narrow means that the threshold is crossed.
+
+    `times` and `places` run in parallel, in the order of the log. Keeping no more than the threshold makes the question
+    "N within W?" one comparison, with nothing to evict and nothing to count again.
+    """
+
+    times: list[Time] = []
+    places: list[int] = []
+
+    def push(self, at: datetime, place: int, size: int) -> bool:
+        """Add an occurrence; True if there are now `size` of them."""
+        self.times.append(at)
+        self.places.append(place)
+        if len(self.times) > size:
+            del self.times[0], self.places[0]
+            return True
+        return len(self.times) == size
+
+    def within(self, width: timedelta) -> bool:
+        """Whether all entries lie within `width`. A log's times may run backwards, so that the ends alone do not decide."""
+        across = self.times[-1] - self.times[0]
+        if not -width <= across <= width:
+            return False
+        return max(self.times) - min(self.times) <= width
+
+
+class OpenCall(msgspec.Struct, gc=False, frozen=True):
+    """A tool call whose result has not come back. `limit_s` is the patience it deserves, in seconds; inf: it waits for a person."""
+
+    tool_name: str
+    at: Time
+    place: int
+    limit_s: float
+
+
+class Repeat(msgspec.Struct, gc=False):
+    """The same call with the same result, again and again with nothing else between. `count` calls; the last `same` results were equal."""
+
+    tool_name: str
+    params: msgspec.Raw
+    first_at: Time
+    first_place: int
+    count: int = 1
+    same: int = 0
+    result: int = 0
+
+
+class Episode(msgspec.Struct, gc=False):
+    """One incident. `count` occurrences since it opened at `at_open`; the next line is due at `next_count`."""
+
+    episode_id: str
+    opened_at: Time
+    last_at: Time
+    count: int
+    next_count: int
+    level: int = 0
+    recovered: bool = False
+
+
+class Lane(msgspec.Struct, gc=False):
+    """One line of thought of an attempt: the agent itself or one of its sub-agents. Loops are judged within it."""
+
+    tools: dict[str, Window] | None = None
+    errors: dict[str, Window] | None = None
+    open_calls: dict[str, OpenCall] | None = None
+    repeat: Repeat | None = None
+    last_failure: str | None = None
+    owes: Owes = "model"
+
+
+class Session(msgspec.Struct, gc=False):
+    """A live attempt. `last` and `place` are of its newest event, `source` names the file that it stood in.
+
+    `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
+    silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone.
+    """
+
+    attempt_id: str
+    source: str
+    context: Context
+    last: Time
+    place: int
+    horizon: Time
+    started: Time
+    main: Lane
+    lanes: dict[str, Lane] | None = None
+    rich: bool = False
+    errors: int = 0
+    transient_errors: int = 0
+    fingerprints: dict[str, int] | None = None
+    cost_usd: float = 0.0
+    unpriced: bool = False
+    tokens: int = 0
+    restarts: Window | None = None
+    episodes: dict[str, Episode] | None = None
+    excused: timedelta = timedelta(0)
+    excused_at: Time | None = None
+    bucket: int = 0
+
+
+class Ended(msgspec.Struct, gc=False, omit_defaults=True):
+    """What outlives an attempt's end: how often it was started again, and what was told of that."""
+
+    restarts: Window | None = None
+    episodes: dict[str, Episode] | None = None

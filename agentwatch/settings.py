@@ -1,0 +1,452 @@
+"""Every setting with its unit, range and default, and the layers it may come from. Reads nothing that it is not handed.
+
+Layers, the lowest first: defaults, the user's file, the nearest `agentwatch.toml` upwards, the file named by `--config`, `.env`,
+the environment, flags. A file that merely lies in the directory (the nearest one, `.env`) may not set what runs a command or sends
+data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says what the library is used for.
+"""
+
+import difflib
+import io
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import dotenv
+import msgspec
+import typed_settings
+from msgspec import Meta
+from typed_settings.converters import to_bool
+from typed_settings.dict_utils import merge_settings
+from typed_settings.types import LoadedSettings, LoadedValue, LoaderMeta, OptionInfo
+
+from agentwatch.errors import SettingsError
+
+FILE_NAME = "agentwatch.toml"
+PREFIX = "AGENTWATCH_"
+DEFAULT = "default"
+FLAG = "flag"
+
+LONGEST = 1_000_000_000
+"""The upper end of every number here: 31 years in seconds, and short of what a `timedelta` or a deque refuses."""
+
+WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read, and where the outcome goes."""
+
+    dir: Annotated[Path, Meta(description="The log directory. A relative path in a file counts from that file, elsewhere from the working directory.")] = Path(
+        ".cache/agent-work-logs"
+    )
+    sources: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]*$")], ...],
+        Meta(min_length=1, description="Formats that are watched, separated by commas; `all`, or `none` for the log directory alone."),
+    ] = ("all",)
+    history_s: Annotated[float, Meta(ge=0, le=LONGEST, description="On the first start, native transcripts older than this are not read.")] = 86_400.0
+    max_line_bytes: Annotated[int, Meta(ge=1024, le=LONGEST, description="A line longer than this is skipped and counted.")] = 8 << 20
+    enabled: Annotated[bool, Meta(description="Whether logs are analysed at all.")] = True
+    logging_enabled: Annotated[bool, Meta(description="Whether the logger writes events.")] = True
+
+
+class ErrorLoop(msgspec.Struct, frozen=True, kw_only=True):
+    """When the same error again and again is an alert."""
+
+    threshold: Annotated[int, Meta(ge=2, le=LONGEST, description="Errors with one fingerprint within the window that make a loop.")] = 4
+    window_s: Annotated[float, Meta(gt=0, le=LONGEST, description="How far apart the first and the last of them may be.")] = 600.0
+
+
+class ToolLoop(msgspec.Struct, frozen=True, kw_only=True):
+    """When the same call again and again is an alert."""
+
+    threshold: Annotated[int, Meta(ge=2, le=LONGEST, description="Equal calls within the window that make a loop.")] = 10
+    window_s: Annotated[float, Meta(gt=0, le=LONGEST, description="How far apart the first and the last of them may be.")] = 60.0
+
+
+class Stuck(msgspec.Struct, frozen=True, kw_only=True):
+    """When silence is an alert."""
+
+    threshold_ms: Annotated[int, Meta(ge=1, le=LONGEST, description="An attempt that owes something and is silent for this long is stuck.")] = 300_000
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """When money is an alert."""
+
+    usd_per_session: Annotated[float, Meta(gt=0, le=LONGEST, description="A session that costs more than this is an anomaly.")] = 1.0
+
+
+class Restarts(msgspec.Struct, frozen=True, kw_only=True):
+    """When starting over is an alert."""
+
+    threshold: Annotated[int, Meta(ge=1, le=LONGEST, description="Restarts of one attempt or task within the window that are too many.")] = 3
+    window_s: Annotated[float, Meta(gt=0, le=LONGEST, description="How far apart the first and the last of them may be.")] = 3600.0
+
+
+class FailedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """When a session's end is an alert."""
+
+    threshold: Annotated[int, Meta(ge=1, le=LONGEST, description="Errors in a session that failed from which on it is worth a look.")] = 4
+
+
+class Alerts(msgspec.Struct, frozen=True, kw_only=True):
+    """What counts as one incident."""
+
+    cooldown_s: Annotated[float, Meta(ge=0, le=LONGEST, description="The same pattern again within this time belongs to the same episode.")] = 600.0
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept."""
+
+    sessions: Annotated[int, Meta(ge=1, le=LONGEST, description="Session files of the logger that are kept.")] = 100
+    stream_mb: Annotated[float, Meta(gt=0, le=LONGEST, description="The stream is rotated at this size (1 MB is 1,000,000 bytes).")] = 500.0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """When the weekly report is made."""
+
+    weekly: Annotated[bool, Meta(description="Whether it is made at all.")] = True
+    day: Annotated[int, Meta(ge=0, le=6, description="Day of the week: 0 (Sunday) to 6, or its English name.")] = 0
+    hour: Annotated[int, Meta(ge=0, le=23, description="Hour of that day, local time.")] = 9
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a run's logs are kept."""
+
+    ttl_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Age at which a run's directory may be cleared.")] = 24.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings, by section. Every value has passed its range."""
+
+    logs: Logs = Logs()
+    error_loop: ErrorLoop = ErrorLoop()
+    tool_loop: ToolLoop = ToolLoop()
+    stuck: Stuck = Stuck()
+    cost: Cost = Cost()
+    restarts: Restarts = Restarts()
+    failed_session: FailedSession = FailedSession()
+    alerts: Alerts = Alerts()
+    retention: Retention = Retention()
+    report: Report = Report()
+    runs: Runs = Runs()
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One setting as documentation and `doctor` need it. `names` are its environment names; where several are set the last wins."""
+
+    path: str
+    help: str
+    default: Any
+    names: tuple[str, ...]
+    type: Any
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings, where each value came from (by `section.key`), and the files that were read, the lowest layer first."""
+
+    settings: Settings
+    origins: dict[str, str]
+    files: tuple[Path, ...]
+
+    def explicit(self, path: str) -> bool:
+        """Whether somebody set `section.key`, be it to its default."""
+        return self.origins[path] != DEFAULT
+
+
+OLDER_NAMES = {
+    "AGENT_WORK_LOG_DIR": "logs.dir",
+    "AGENTWATCH_SOURCES": "logs.sources",
+    "AGENT_WORK_ANALYZER_ENABLED": "logs.enabled",
+    "AGENT_WORK_LOGGING_ENABLED": "logs.logging_enabled",
+    "AGENT_ERROR_LOOP_THRESHOLD": "error_loop.threshold",
+    "AGENT_TOOL_LOOP_THRESHOLD": "tool_loop.threshold",
+    "AGENT_STUCK_THRESHOLD_MS": "stuck.threshold_ms",
+    "AGENT_COST_ANOMALY_THRESHOLD": "cost.usd_per_session",
+    "AGENT_SESSION_LOG_RETENTION": "retention.sessions",
+    "AGENT_WORK_LOG_MAX_SIZE_MB": "retention.stream_mb",
+    "AGENT_ANALYTICS_WEEKLY_REPORT": "report.weekly",
+    "AGENT_ANALYTICS_REPORT_DAY": "report.day",
+    "AGENT_ANALYTICS_REPORT_HOUR": "report.hour",
+}
+"""Names from before there were sections. They go on working; the name made of section and key wins where both are set."""
+
+SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET")
+
+RESERVED_NAMES = frozenset(
+    {
+        *SECRET_NAMES,
+        *(f"{name}_FILE" for name in SECRET_NAMES),
+        "AGENTWATCH_TELEGRAM_CHATS",
+        "AGENTWATCH_TELEGRAM_USERS",
+        "AGENTWATCH_TELEGRAM_BASE_URL",
+        "AGENTWATCH_WEBHOOK_URL",
+        "AGENTWATCH_ASK_MODEL",
+        "AGENTWATCH_RUN",
+    }
+)
+"""Names that the notifier, the logger and the language model's client read for themselves: no settings, yet not misspelt."""
+
+# A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
+TRUSTED_ONLY = ("actions", "telegram", "webhook", "ask.base_url")
+"""Sections and keys that run a command or send data away: taken from the user's file, `--config` and the environment alone."""
+
+_WHERE_TRUSTED = "set it in the environment, in `$XDG_CONFIG_HOME/agentwatch/agentwatch.toml`, or in a file given by `--config FILE`"
+_WHERE_SAFE = "secrets come from the environment, from a file named by `…_FILE`, or from systemd's `$CREDENTIALS_DIRECTORY`"
+_SECRET_KEY = re.compile(r"(^|[._-])(token|secret|api_?key|password)s?$", re.IGNORECASE)
+
+
+def _environment_name(path: str) -> str:
+    return PREFIX + path.upper().replace(".", "_")
+
+
+def _help(annotated: object) -> str:
+    description: str = next(meta.description for meta in get_args(annotated)[1:] if meta.description)
+    return description
+
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+KEYS = {
+    path: Key(path, _help(field.type), field.default, (*(old for old, new in OLDER_NAMES.items() if new == path), _environment_name(path)), field.type)
+    for section, cls in _SECTIONS.items()
+    for field in msgspec.structs.fields(cls)
+    for path in [f"{section}.{field.name}"]
+}
+"""All settings by `section.key`, in the order of the documentation."""
+
+_NAMES = frozenset(name for key in KEYS.values() for name in key.names)
+
+# Built by hand, because the library's own look at the classes parses this whole file once per class in search of docstrings: 30 ms
+# of every start (Python 3.11), against less than 1 ms.
+_OPTIONS = tuple(
+    OptionInfo(
+        parent_cls=_SECTIONS[key.path.partition(".")[0]], path=key.path, cls=key.type, default=key.default, has_no_default=False, default_is_factory=False
+    )
+    for key in KEYS.values()
+)
+
+
+def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Mapping[str, object] | None = None, config: Path | None = None) -> Loaded:
+    """Put together the settings in force for a process in `cwd` with this environment.
+
+    `home` is None where the user has none (a systemd unit with DynamicUser). `flags` maps `section.key` to what the command line
+    said; None there means not said. An environment variable that is empty counts as not set, as does one in `.env`.
+
+    Raises SettingsError for a key that is unknown, out of range, or stands where it may not, and for a file that cannot be read.
+    """
+    cwd = cwd.absolute()
+    files = _files(cwd, environ, home, config)
+    layers = [_one(key.path, key.default, LoaderMeta(DEFAULT, cwd)) for key in KEYS.values()]
+    layers += [_toml_layer(path, is_trusted=is_trusted) for path, is_trusted in files]
+    env_file = cwd / ".env"
+    # A folder of this name is somebody's virtual environment.
+    if env_file.is_file():
+        values = _env_file(env_file)
+        _refuse_untrusted(values, env_file)
+        layers += _name_layers(values, f"`{env_file}` ", cwd)
+        files.append((env_file, False))
+    layers += _name_layers(environ, "environment ", cwd)
+    layers += [_one(path, value, LoaderMeta(FLAG, cwd)) for path, value in (flags or {}).items() if value is not None]
+
+    values_by_section: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    merged = merge_settings(_OPTIONS, layers)
+    for path, loaded in merged.items():
+        section, _, name = path.partition(".")
+        values_by_section[section][name] = _value(KEYS[path], loaded, home)
+    sections: dict[str, Any] = {section: cls(**values_by_section[section]) for section, cls in _SECTIONS.items()}
+    return Loaded(
+        settings=Settings(**sections),
+        origins={path: loaded.loader_meta.name for path, loaded in merged.items()},
+        files=tuple(path for path, _ in files),
+    )
+
+
+def secret(name: str, environ: Mapping[str, str]) -> str | None:
+    """Fetch the secret called `name` from the variable itself, the file that `name`_FILE names, or systemd's credentials directory.
+
+    There its file is called like the variable, in lower case with dashes. White space around the secret is dropped; None when it
+    is nowhere. Raises SettingsError, which never shows the content, when the file is named or there and cannot be used.
+    """
+    if value := environ.get(name, "").strip():
+        return value
+    if named := environ.get(f"{name}_FILE"):
+        return _secret_file(Path(named), f"{name}_FILE")
+    if credentials := environ.get("CREDENTIALS_DIRECTORY"):
+        path = Path(credentials, name.lower().replace("_", "-"))
+        if _is_there(path):
+            return _secret_file(path, "CREDENTIALS_DIRECTORY")
+    return None
+
+
+def _secret_file(path: Path, variable: str) -> str:
+    hint = f"{variable} leads to a file that this user may read and that holds the secret and nothing else"
+    try:
+        value = path.read_text("utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}, `{path}`: cannot be read: {error.strerror}", hint=hint) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}, `{path}`: not UTF-8 text", hint=hint) from None
+    if not value:
+        raise SettingsError(f"{variable}, `{path}`: empty", hint=hint)
+    return value
+
+
+def _files(cwd: Path, environ: Mapping[str, str], home: Path | None, config: Path | None) -> list[tuple[Path, bool]]:
+    """Find the settings files, the lowest layer first, and whether each is trusted. One that is found twice is read once, as trusted."""
+    given = cwd / config if config else None
+    user = _user_file(environ, home)
+    nearest = _nearest_file(cwd)
+    if nearest and any(_is_there(path) and nearest.samefile(path) for path in (user, given) if path):
+        nearest = None
+    return [(path, is_trusted) for path, is_trusted in ((user, True), (nearest, False), (given, True)) if path]
+
+
+def _user_file(environ: Mapping[str, str], home: Path | None) -> Path | None:
+    folder = Path(environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification has a relative path ignored.
+    if not folder.is_absolute():
+        if home is None:
+            return None
+        folder = home / ".config"
+    path = folder / "agentwatch" / FILE_NAME
+    return path if _is_there(path) else None
+
+
+def _nearest_file(cwd: Path) -> Path | None:
+    # A parent that this user may not look into ends the search.
+    with suppress(PermissionError):
+        path = typed_settings.find(FILE_NAME, stop_files=(), start_dir=cwd)
+        return path if _is_there(path) else None
+    return None
+
+
+def _is_there(path: Path) -> bool:
+    # With somebody else's HOME (sudo -E), `exists` raises for a folder that this user may not look into.
+    with suppress(PermissionError):
+        return path.exists()
+    return False
+
+
+def _text(path: Path, errors: str) -> str:
+    try:
+        # Editors on Windows begin a file with a byte order mark.
+        return path.read_text("utf-8-sig", errors)
+    except OSError as error:
+        raise SettingsError(f"`{path}`: cannot be read: {error.strerror}", hint="mend its permissions, or take it away") from None
+
+
+def _toml_layer(path: Path, *, is_trusted: bool) -> LoadedSettings:
+    try:
+        data = tomllib.loads(_text(path, "strict"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"`{path}`: not TOML: {error}", hint="texts need quotes; sections stand in square brackets") from None
+    for section, keys in data.items():
+        names = [f"{section}.{name}" for name in keys] if isinstance(keys, dict) else []
+        for name in names or [section]:
+            _check_key(name, path, is_trusted=is_trusted)
+        if not isinstance(keys, dict):
+            raise SettingsError(f"`{path}`: `{section}` is a section, not a key: {keys!r:.100}", hint=f"begin it with a line `[{section}]`")
+    return LoadedSettings(data, LoaderMeta(f"`{path}`", path.parent))
+
+
+def _check_key(path: str, file: Path, *, is_trusted: bool) -> None:
+    section = path.partition(".")[0]
+    if path in KEYS or path in _SECTIONS:
+        return
+    if _SECRET_KEY.search(path):
+        raise SettingsError(f"`{file}`: `{path}` is a secret and may not stand in a settings file", hint=_WHERE_SAFE)
+    if not is_trusted and any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY):
+        raise SettingsError(f"`{file}`: `{path}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+    if section in _SECTIONS:
+        raise SettingsError(f"`{file}`: unknown key: `{path}`", hint=_nearest_name(path, KEYS))
+    raise SettingsError(f"`{file}`: unknown section: `{section}`", hint=_nearest_name(section, _SECTIONS))
+
+
+def _nearest_name(name: str, known: Iterable[str]) -> str:
+    return f"the nearest known name is `{difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]}`"
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    # Most of the file is other programs' business: bytes that are not UTF-8 there are no error of ours. Interpolation would let it
+    # quote this process's environment.
+    values = dotenv.dotenv_values(stream=io.StringIO(_text(path, "replace")), interpolate=False)
+    return {name: value for name, value in values.items() if value}
+
+
+def _refuse_untrusted(names: Iterable[str], file: Path) -> None:
+    for name in names:
+        if any(f"{name}_".startswith(f"{_environment_name(reserved)}_") for reserved in TRUSTED_ONLY):
+            raise SettingsError(f"`{file}`: `{name}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _name_layers(values: Mapping[str, str], where: str, base: Path) -> Iterator[LoadedSettings]:
+    """One layer for each variable that is set, so that the origin of a value is its variable."""
+    for name, value in values.items():
+        if value and name.startswith(PREFIX) and name not in _NAMES and name not in RESERVED_NAMES:
+            raise SettingsError(f"{where}{name}: unknown setting", hint=_nearest_name(name, _NAMES | RESERVED_NAMES))
+    for key in KEYS.values():
+        for name in key.names:
+            if text := values.get(name):
+                yield _one(key.path, text, LoaderMeta(where + name, base))
+
+
+def _one(path: str, value: object, meta: LoaderMeta) -> LoadedSettings:
+    section, _, name = KEYS[path].path.partition(".")
+    return LoadedSettings({section: {name: value}}, meta)
+
+
+def _value(key: Key, loaded: LoadedValue, home: Path | None) -> object:
+    """Bring a value into its type and range."""
+    value, meta = loaded
+    try:
+        if isinstance(key.default, Path):
+            return _directory(value, meta.base_dir, home)
+        return msgspec.convert(_READERS.get(key.path, _as_is)(value), key.type, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        text = str(error)
+        raise SettingsError(f"{meta.name}, `{key.path}`: {text[0].lower()}{text[1:]}: {value!r:.100}", hint=key.help) from None
+
+
+def _directory(value: Any, base: Path, home: Path | None) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("expected a path")
+    path = Path(value)
+    if home and path.parts[:1] == ("~",):
+        return home.joinpath(*path.parts[1:])
+    return base / path
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _truth(value: Any) -> bool:
+    try:
+        return to_bool(value)
+    except ValueError:
+        raise ValueError("expected true or false (or yes, no, on, off, 1, 0)") from None
+
+
+def _names(value: Any) -> Any:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and len(names) > 1 and not {"all", "none"}.isdisjoint(names):
+        raise ValueError("expected `all` or `none` to stand alone")
+    return names
+
+
+def _weekday(value: Any) -> Any:
+    if not isinstance(value, str) or not value.isalpha():
+        return value
+    for number, name in enumerate(WEEKDAYS):
+        if len(value) >= 3 and name.startswith(value.lower()):
+            return number
+    raise ValueError("expected a day of the week")
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "logs.sources": _names,
+    "report.day": _weekday,
+    **{key.path: _truth for key in KEYS.values() if isinstance(key.default, bool)},
+}
