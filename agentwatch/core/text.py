@@ -304,25 +304,29 @@ def redact(text: str) -> str:
     words pass. Not found: secrets without any of these, and an unquoted password that is one plain word in what may be code.
     Give it whole texts: a secret cut in two is not recognised.
     """
+    spans = _spans(text)
+    while spans:
+        text = _replaced(text, spans)
+        # Without its neighbour a secret may stand alone that did not before. Placeholders are not looked at again, so this ends.
+        spans = [span for span in _spans(text) if not _PLACEHOLDER.search(text, *span[:2])]
+    return text
+
+
+def _spans(text: str) -> list[tuple[int, int, str]]:
     low = text.lower()
     if len(low) != len(text):  # only İ grows when lowered
         low = text.replace("İ", "i").lower()
-    spans = [*_by_shape(text), *_by_place(text, low), *_by_name(text, low)]
-    if not spans:
-        return text
-    spans.sort(key=lambda span: span[0])  # stable: shapes before places before names
-    merged = [spans[0]]
-    for start, end, kind in spans[1:]:
-        last_start, last_end, last_kind = merged[-1]
-        if start < last_end:
-            merged[-1] = last_start, max(end, last_end), last_kind
-        else:
-            merged.append((start, end, kind))
+    return [*_by_shape(text), *_by_place(text, low), *_by_name(text, low)]
+
+
+def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+    spans = sorted(spans, key=lambda span: span[0])  # stable: shapes before places before names
     pieces: list[str] = []
     done = 0
-    for start, end, kind in merged:
-        pieces += text[done:start], f"[REDACTED:{kind}]"
-        done = end
+    for start, end, kind in spans:
+        if start >= done:
+            pieces += text[done:start], f"[REDACTED:{kind}]"
+        done = max(done, end)
     return "".join(pieces) + text[done:]
 
 

@@ -6,7 +6,6 @@ that the cursor speaks of, whatever its name, inode and size say (tailing.md, se
 
 import io
 import os
-from collections.abc import Callable
 from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
@@ -148,7 +147,7 @@ def read_turn(file: Bytes, cursor: Cursor, scanned: int, max_line_bytes: int, tu
         return _skip(cursor, data, before, body, full), 0
     cut = body.rfind(b"\n") + 1
     if cut:
-        return _lines(cursor, data, before, body, cut, full), 0
+        return _lines(cursor, data, before, body, cut, full, max_line_bytes), 0
     if body[0] == 0:
         return _hole(file, cursor, body, full)
     if not full:
@@ -165,14 +164,21 @@ def _starts_with_head(file: Bytes, body: bytes, expected: str) -> bool:
     return found is not None and found.digest == expected
 
 
-def _lines(cursor: Cursor, data: bytes, before: int, body: bytes, cut: int, full: bool) -> Turn:
+def _lines(cursor: Cursor, data: bytes, before: int, body: bytes, cut: int, full: bool, max_line_bytes: int) -> Turn:
     end = cursor.offset + cut
     lines = io.BytesIO(body[:cut] if cut < len(body) else body).readlines()
     faults = []
+    if max_line_bytes < len(body):
+        offset = cursor.offset
+        for index, line in enumerate(lines):
+            if len(line) > max_line_bytes:
+                faults.append(Fault(offset, "line_too_long", f"more than {max_line_bytes} bytes, skipped"))
+                lines[index] = b"\n".rjust(len(line))  # blank, and as long: the offsets of its followers rest on it
+            offset += len(line)
     if lines[0][0] == 0 and lines[0].strip(b"\0\r\n"):
         hole = len(lines[0]) - len(lines[0].lstrip(b"\0"))
         faults.append(Fault(cursor.offset, "nul_hole", f"{hole} NUL bytes before the line"))
-    return Turn(Found.LINES, lines, cursor.offset, end, digest(data[max(0, before + cut - MARKER_BYTES) : before + cut]), False, full or cut < len(body) and full, faults)
+    return Turn(Found.LINES, lines, cursor.offset, end, digest(data[max(0, before + cut - MARKER_BYTES) : before + cut]), False, full, faults)
 
 
 def _nothing(cursor: Cursor, *, more: bool) -> Turn:
@@ -236,6 +242,3 @@ def _searchable(data: bytes) -> int:
     """How much of `data` needs no second look for a newline: up to the first NUL, which a preallocated file may yet fill."""
     nul = data.find(b"\0")
     return len(data) if nul < 0 else nul
-
-
-Open = Callable[[str], Bytes]

@@ -1,0 +1,57 @@
+# Everything that a checkout can do. Needs make and Python 3.11 or newer with venv; the rest is fetched into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
+SOURCES := agentwatch tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench torture lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/run.stamp ## watch the agents' logs, in the foreground
+	@exec $(BIN)/agentwatch run
+
+demo: .venv/run.stamp ## show alerts on recorded material, in a scratch directory
+	@exec $(BIN)/agentwatch demo
+
+test: .venv/dev.stamp ## run the tests
+	$(BIN)/pytest -n 2 -m "not torture"
+
+check: .venv/dev.stamp ## lint, formatting, types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp ## measure speed and memory
+	$(BIN)/python -m benchmarks
+
+torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracle; takes long
+	$(BIN)/pytest -m torture
+
+lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
+	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
+	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
+
+clean: ## remove what was installed and cached
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The oldest Python that is supported needs the most packages. No address is written: each machine has its own.
+COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/python
+	$(PIP) install --require-hashes --requirement requirements/run.txt
+	$(PROJECT)
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt pyproject.toml | .venv/bin/python
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	$(PROJECT)
+	@touch $@ .venv/run.stamp

@@ -1,0 +1,340 @@
+r"""What makes two calls, two results or two errors "the same again". Pure functions of JSON values and text.
+
+The rules are those of 2,128 real sessions: volatile parts out, names and other numbers kept. A progress counter is progress, and
+blanking what is quoted calls a healthy chase from one missing module to the next a loop.
+
+No text costs more than its first and last `_LOOKED_AT` characters. What lies between stands as its length and digest, so that two
+long results that differ anywhere are different. Every pattern is anchored to a literal or bounded.
+"""
+
+import json
+import re
+from hashlib import blake2b
+
+from agentwatch.core.text import clean, redact
+
+_LOOKED_AT = 16_384
+"""Characters of either end of a text that are normalised (some 5 ms): a clock in the middle of a longer one hides a loop, never makes one."""
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+
+
+def _ends(text: str, size: int) -> str:
+    if len(text) <= 2 * size:
+        return text
+    middle = text[size:-size]
+    return f"{text[:size]} [{len(middle)} characters {_digest(middle)}] {text[-size:]}"
+
+
+# ------------------------------------------------------------------------------------------------------------------- calls
+
+_SAYS_WHY = frozenset({"description", "explanation", "justification", "thought", "task_progress", "security_risk"})
+_SAYS_HOW_LONG = re.compile(r"timeout\w*|\w+_timeout(?:_ms|_secs?|_seconds)?|yield_time_ms|max_output_tokens", re.IGNORECASE)
+_HERE = re.compile(r"(?<![\w./])\./")
+
+
+def call_signature(tool_name: str, params: object) -> str:
+    """16 hex digits, equal for calls that do the same.
+
+    `params` is the decoded JSON, or a string of JSON as some agents log it. Ignored: the order of keys, white space, "./", and the
+    parameters that say why or how long (`description`, `timeout`, …) — unless a call has no others, as a tool for thinking.
+    """
+    params = _decoded(params)
+    if isinstance(params, dict):
+        params = {key: value for key, value in params.items() if key not in _SAYS_WHY and not _SAYS_HOW_LONG.fullmatch(key)} or params
+    return _digest(f"{tool_name}\0{_canonical(_squeezed(params))}")
+
+
+def _decoded(params: object) -> object:
+    if not isinstance(params, str) or params.lstrip()[:1] not in ("{", "["):
+        return params
+    try:
+        return json.loads(params)
+    except (ValueError, RecursionError):
+        return params
+
+
+def _squeezed(value: object, depth: int = 0) -> object:
+    if isinstance(value, str):
+        return _HERE.sub("", " ".join(value.split())) if len(value) <= 2 * _LOOKED_AT else value
+    if depth == 8:  # real parameters are 4 deep
+        return value
+    if isinstance(value, dict):
+        return {key: _squeezed(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_squeezed(item, depth + 1) for item in value]
+    return value
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+_SHELL = re.compile(
+    "(?:ba)?sh|shell|powershell|terminal|exec|container.exec|exec_command|execute_(?:command|bash)|local_shell|shell_command|run_(?:shell_)?command|run_terminal_cmd"
+)
+_HAS_SUBCOMMANDS = re.compile(
+    "apt(?:-get)?|aws|brew|bunx?|cargo|composer|deno|docker|podman|dotnet|gcloud|gh|git|go|gradle|helm|just|kubectl|make|mvn|npm|npx|nx|pip[3x]?|pnpm|poetry"
+    "|rtk|rustup|systemctl|terraform|tox|turbo|uvx?|yarn"
+)
+_RUNNERS = frozenset({"run", "exec", "x", "tool"})
+_BEFORE = re.compile(
+    r"\s*+(?:#[^\n]*\n"
+    r"|(?:cd|pushd|source|\.|set|export|umask|ulimit)\s[^\n;&|]{0,512}(?:&&|\n|;)"
+    r"|[A-Za-z_]\w{0,64}=(?:\"[^\"]{0,512}\"|'[^']{0,512}'|[^\s\"']{0,512})(?=\s)"
+    r"|(?:sudo|env|nohup|time|command|exec|then|do|\()(?=\s)(?:\s+-[A-Za-z]+)*+"
+    r"|timeout(?:\s+-{1,2}[\w=-]+)*+\s+[\d.]+[smhd]?(?=\s))"
+)
+_PYTHON = re.compile(r"python[\d.]*")
+_WITH_VALUE = frozenset({"-C", "-c", "--prefix", "--cwd", "--git-dir", "--directory", "-f", "-n", "--namespace"})
+_WORD = re.compile(r"[A-Za-z][\w:.@-]{0,40}")
+
+
+def operation(tool_name: str, params: object) -> str:
+    """Name what a call does, coarser than its signature: the success of an operation says that its errors are over.
+
+    For a shell `program` or `program subcommand` (`npm run build`, `pytest`), past `cd … &&`, variables, sudo, timeout and `python -m`;
+    for a tool of several commands `tool:command` (to view a file is not to edit it); else the tool.
+    """
+    params = _decoded(params)
+    if _SHELL.fullmatch(tool_name.lower()):
+        command = params
+        if isinstance(params, dict):
+            command = next((params[key] for key in ("command", "cmd", "script", "input") if params.get(key)), None)
+        if isinstance(command, list):  # ["bash", "-lc", "cd x && make"]
+            command = command[-1] if len(command) > 2 and command[1] in ("-lc", "-c") else " ".join(map(str, command))
+        return (_program(command) if isinstance(command, str) else "") or tool_name
+    if isinstance(params, dict):
+        command = params.get("command") or params.get("action")
+        if isinstance(command, str) and _WORD.fullmatch(command):
+            return f"{tool_name}:{command}"
+    return tool_name
+
+
+def _program(command: str) -> str:
+    command = command[:4096]
+    start = 0
+    while before := _BEFORE.match(command, start):
+        start = before.end()
+    words = re.split(r"\s+", re.split(r"[\n|;]|&&", command[start:], maxsplit=1)[0].strip())
+    program = words[0].rsplit("/", 1)[-1].strip("\"'()`{}")
+    if _PYTHON.fullmatch(program):
+        if len(words) > 2 and words[1] == "-m":
+            words = words[2:]
+            program = words[0]
+        else:
+            return program.rstrip("0123456789.")
+    if not _HAS_SUBCOMMANDS.fullmatch(program):
+        return program[:64]
+    return " ".join([program, *_subcommand(words[1:])])
+
+
+def _subcommand(words: list[str]) -> list[str]:
+    found: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word.startswith("-"):
+            skip = not skip and word in _WITH_VALUE
+            continue
+        if not _WORD.fullmatch(word):
+            break
+        found.append(word)
+        if word not in _RUNNERS:
+            break
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------------- results
+
+
+def result_text(result: object) -> str:
+    """Give the text of a tool's result: a string as it is, the texts of a list of blocks, anything else as canonical JSON; "" for none.
+
+    A block without text (an image) stands as its type and digest, so that two different ones differ.
+    """
+    if result is None:
+        return ""
+    if isinstance(result, str):
+        return result
+    if isinstance(result, list):
+        return "\n".join(map(_block_text, result))
+    return _canonical(result)
+
+
+def _block_text(block: object) -> str:
+    if isinstance(block, str):
+        return block
+    if isinstance(block, dict):
+        if isinstance(block.get("text"), str):
+            return str(block["text"])
+        return f"[{block.get('type', 'block')} {_digest(_canonical(block))}]"
+    return _canonical(block)
+
+
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+# Each replaces no more than the value itself, never "the rest": a pattern that ran over line ends took the whole output after Codex's
+# "Chunk ID" with it, and made every poll equal.
+_VOLATILE = tuple(
+    (re.compile(pattern), blank)
+    for pattern, blank in (
+        (r"<timestamp>[^<]{0,64}</timestamp>", "<timestamp>"),
+        (r"(Chunk ID:? ?)[0-9a-f]{4,16}\b", r"\1#"),
+        (r"(Wall time:? ?)[0-9.]{1,16} ?(?:seconds|s)?", r"\1#"),
+        (r"((?:[Tt]oken count|[Tt]okens used):? ?)[0-9,]{1,16}", r"\1#"),
+        (r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b", "#uuid"),
+        (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?", "#time"),
+        # "10:25" alone is a line and a column more often than a time; with seconds, "AM" or a month before it is a time.
+        (r"(?<![\w:.])[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w:])(?: ?[AaPp][Mm]\b)?", "#time"),
+        (r"(?<![\w:.])[0-9]{1,2}:[0-9]{2} ?[AaPp][Mm]\b", "#time"),
+        (rf"\b((?:{_MONTHS}) {{1,2}}[0-9]{{1,2}} )[0-9]{{2}}:[0-9]{{2}}\b", r"\1#time"),
+        (r"\b(?:toolu|call|msg|req|resp|chatcmpl|fc|rs|run)[_-](?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,64}\b", "#id"),
+        (r"\b0x[0-9a-fA-F]{1,16}\b", "#hex"),
+        # With a digit and a letter: "defaced" is a word, 12345678 a count.
+        (r"\b(?=[a-fA-F]*[0-9])(?=[0-9]*[a-fA-F])[0-9a-fA-F]{7,128}\b", "#hex"),
+        (r"\b[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:ms|µs|us|ns)\b", "#s"),
+        (r"\b[0-9]{1,9}\.[0-9]{1,9} ?(?:s|secs?|seconds|m|mins?|minutes)\b", "#s"),
+        (
+            r"\b((?:in|took|[Tt]ime|[Dd]uration|[Ee]lapsed)(?:_\w{1,16})?[\"']?:? {0,3})[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:s|secs?|seconds?|m|mins?|minutes?)\b",
+            r"\1#s",
+        ),
+        (r"\b((?:duration|elapsed|took|wall_time)(?:[_A-Z]\w{0,16})?[\"']? ?[:=] ?)[0-9]{1,12}(?:\.[0-9]{1,12})?", r"\1#s"),
+        (r"\b((?:[Pp]pid|PPID|[Pp]id|PID|[Ss]ession(?:[ _]?(?:id|ID|Id))?|[Pp]ort|\(node)[\"']? ?[:=#]? ?)[0-9]{3,12}\b", r"\1#"),
+    )
+)
+_REMINDER = "<system-reminder>", "</system-reminder>"
+
+
+def _without_reminders(text: str) -> str:
+    opening, closing = _REMINDER
+    while (start := text.find(opening)) >= 0 and (end := text.find(closing, start)) >= 0:
+        text = text[:start] + text[end + len(closing) :]
+    return text
+
+
+def _blanked(text: str) -> str:
+    for pattern, blank in _VOLATILE:
+        text = pattern.sub(blank, text)
+    return text
+
+
+def normalise_result(text: str) -> str:
+    r"""`text` without what changes although nothing has: two results that normalise alike brought nothing new.
+
+    Out: escape sequences, system reminders, times of day, durations, ids (UUID, tool call, 7 or more hex digits), the numbers of
+    processes, sessions and ports, Codex's chunk id, wall time and token count; runs of spaces are one. All other numbers stay.
+    """
+    text = _without_reminders(clean(_ends(text, _LOOKED_AT), newlines=True))
+    return re.sub(r" *\n\s*", "\n", re.sub(" {2,}", " ", _blanked(text))).strip()
+
+
+# ------------------------------------------------------------------------------------------------------------------ errors
+
+_SLUG_CHARACTERS = 64
+
+
+def fingerprint(message: str) -> str:
+    """Name an error to which the log gave no name: `the-first-words-of-it-1a2b3c4d`, at most 80 characters.
+
+    The words are for people, the 8 hex digits decide: they are of the whole message, redacted, with only its volatile parts blanked.
+    Names and numbers make another error. Never empty.
+    """
+    text = normalise_result(redact(_ends(message, _LOOKED_AT)))
+    words = re.findall(r"[a-z0-9]+", re.sub(r"#\w*|\[REDACTED:[a-z-]+\]", " ", text[:400]).lower())
+    slug = ""
+    for word in words:
+        if len(slug) + 1 + len(word) > _SLUG_CHARACTERS:
+            break
+        slug = f"{slug}-{word}" if slug else word
+    return f"{slug or 'error'}-{_digest(text)[:8]}"
+
+
+# "ModuleNotFoundError: …", "E   AssertionError", "Caused by: java.lang.IllegalStateException: …", Rust's and Go's panics.
+_EXCEPTION = re.compile(
+    r"(?:E {1,8}|Caused by: |Uncaught |Unhandled )?(?:[A-Za-z_][\w.$]{0,120}(?:Error|Exception|Fault)(?: ?\[\w{1,40}\])?:(?=.{2})|panic: |thread '[^']{0,80}' panicked)"
+)
+_ERROR_LIKE = re.compile(
+    r"error|fail|fatal|cannot|can't|could not|couldn't|unable|no such|not found|not exist|doesn't|does not|denied|refused|rejected|unrecogni[sz]ed|invalid|unknown"
+    r"|undefined|unexpected|missing|must |timed out|timeout|conflict|aborted|already exists|no module|not performed|no replacement|occurrences|required|not allowed"
+)
+_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)|errors?: 0\b|--[\w-]{0,40}error")
+# Said round an error, whatever the error.
+_ENVELOPE = re.compile(
+    r"(?:Output:?|Exit code:? [0-9]+|Process exited with code [0-9]+|Error: Exit code [0-9]+|Command failed with exit code [0-9]+\.?|Chunk ID.*|Wall time.*|.*token count.*"
+    r"|Traceback \(most recent call last\):|[\s|/\\\-⠀-⣿.]*)",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"</?(?:tool_use_error|error|stderr|stdout|returncode|output)>")
+_INFORMS = re.compile(r"\b(?!(?:errors?|fail(?:ed|ure)?|fatal|exit(?:ed)?|code|status|with|the|and|command|process|returned)\b)[^\W\d_]{2,}", re.IGNORECASE)
+_LONGEST_LINE = 500
+
+
+def salient(text: str) -> str | None:
+    """Find the line of a failed result that says what failed, volatile parts blanked; None where there is no text to go by.
+
+    The last line of the form of an exception, else the first that speaks of an error; never an exit code, a heading or a spinner.
+    Where that line has fewer than 3 words that inform ("FAIL"), the whole text decides: its beginning and a digest.
+    """
+    whole = normalise_result(_TAG.sub("\n", _ends(text, _LOOKED_AT)))
+    lines = [line.strip()[:_LONGEST_LINE] for line in whole.split("\n")]
+    lines = [line for line in lines if not _ENVELOPE.fullmatch(line)]
+    if not lines:
+        return None
+    line = next((line for line in reversed(lines) if _EXCEPTION.match(line)), None)
+    if line is None:
+        line = next((line for line in lines if _ERROR_LIKE.search(low := line.lower()) and not _NO_ERROR.search(low)), None)
+    if line is not None and _informs(line):
+        return line
+    rest = "\n".join(lines)
+    return rest if len(rest) <= _LONGEST_LINE else f"{rest[:_LONGEST_LINE]}… {_digest(rest)}"
+
+
+def _informs(line: str) -> bool:
+    return len(_INFORMS.findall(line)) >= 3
+
+
+_STATUS = r"(?:http(?:/[0-9.]{1,3})?|status(?:[ _]?code)?|api error|error code|error|code|response)[\"']?[\s:=(]{1,3}"
+_SPEAKS_OF_RETRYING = re.compile(
+    rf"\b{_STATUS}(?:408|425|429|5(?:00|02|03|04|20|21|22|23|24|29))\b"
+    r"|\b(?:429|5[0-9]{2})\b\W{1,3}(?:too many|internal|bad gateway|service|gateway|server|overloaded)"
+    r"|overloaded|rate[ _-]?limit|too many requests|server_error|internal server error|bad gateway|service unavailable|temporarily unavailable"
+    r"|timed[ _-]?out|(?<!-)time-?out|deadline exceeded|etimedout|econnreset|econnrefused|econnaborted|epipe|enotfound|eai_again|enetunreach|ehostunreach"
+    r"|socket hang up|fetch failed|network (?:error|is unreachable|failure)|connection (?:reset|refused|aborted|closed|error|lost)|peer closed|stream disconnected"
+    r"|temporary failure|try again (?:later|in)|apiconnectionerror"
+)
+_STAYS_WRONG = re.compile(
+    rf"\b{_STATUS}(?:400|401|402|403|404|405|413|422)\b"
+    r"|\b(?:400|401|403)\b\W{1,3}(?:bad request|unauthori[sz]ed|forbidden)"
+    r"|insufficient[_ ]quota|credit balance|billing|invalid[_ ](?:api[_ ]key|request)|authentication[_ ](?:error|failed)|permission[_ ](?:denied|error)"
+)
+_TRANSIENT_CATEGORIES = frozenset({"network", "api", "transient", "connection"})
+
+
+def is_transient(*texts: str | None) -> bool:
+    """Whether an error may go away by itself: 429, 5xx, overload, rate limits, time-outs, lost connections.
+
+    `texts` are whatever the log says of it: message, category, fingerprint; None and "" say nothing. The categories `network` and
+    `api` (agents log their retries as such) are believed, unless a text names what retrying does not cure: 400, 401, 403, a used-up
+    quota, a wrong key. That outweighs all else, since such messages often advise to try again. Only the first and last 2 kB count.
+    """
+    told = [_ends(text, 2048).lower() for text in texts if text]
+    if any(_STAYS_WRONG.search(text) for text in told):
+        return False
+    return any(text in _TRANSIENT_CATEGORIES or _SPEAKS_OF_RETRYING.search(text) for text in told)
+
+
+_NOT_OWN = re.compile(
+    r"(?:<tool_use_error>|error: |exit code [0-9]+\s)*\s*(?:the user (?:doesn't want|does not want|rejected|declined|denied|cancelled)|user (?:rejected|declined|denied|cancelled|aborted)"
+    r"|sibling tool call errored|\[request interrupted by user|tool (?:use|call) was rejected by the user|request (?:was )?(?:aborted|cancelled) by (?:the )?user"
+    r"|(?:operation|command|tool execution) (?:was )?(?:aborted|cancelled|interrupted) by (?:the )?user|cancelled: parallel tool call)"
+)
+
+
+def is_own_failure(text: str) -> bool:
+    """Whether a failed result is the tool's or agent's own. A person's no, an interrupt and a sibling's error are not.
+
+    One edit that fails in a batch of nine is told nine times, eight of them as "Sibling tool call errored". Only the beginning counts:
+    a result may quote such a text.
+    """
+    return _NOT_OWN.match(text[:400].lower().replace("\u2019", "'").lstrip()) is None

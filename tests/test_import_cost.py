@@ -1,0 +1,47 @@
+"""What the package and its help load: nothing that only one command needs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+HEAVY = {
+    "duckdb",
+    "genai_prices",
+    "mcp",
+    "openai",
+    "pydantic",
+    "pyspark",
+    "telegram",
+    "tiktoken",
+    "watchdog",
+}
+"""Each costs 0.1 s to 2 s, and 7 MiB to 55 MiB (docs/dependencies.md). They load inside the command that needs them."""
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter imports when it is called like this."""
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {name.split(".")[0] for name in re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE)}
+
+
+def test_the_look_at_imports_sees_what_is_loaded():
+    """An import inside a call is seen too: without this the two promises below would hold for a broken look."""
+    assert {"json", "email"} <= loaded_by("-c", "import json\ndef f(): import email.message\nf()")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("-c", "import agentwatch"), id="import agentwatch"),
+        pytest.param(("-m", "agentwatch", "--help"), id="agentwatch --help"),
+    ],
+)
+def test_no_heavy_library_is_loaded(arguments):
+    """Who asks for help does not wait for a client of some service."""
+    assert loaded_by(*arguments) & HEAVY == set()

@@ -1,0 +1,115 @@
+"""Prices: what a step costs, and that not knowing is not nothing."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import genai_prices
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentwatch.model import Usage
+from agentwatch.pricing import Prices, Rates
+
+AT = datetime(2026, 2, 9, tzinfo=UTC)
+STEP = Usage(input=10_000, output=2_000, cache_read=100_000, cache_write=10_000)
+
+
+def test_a_cached_request_costs_what_it_costs_by_hand():
+    """10k fresh at 3, 100k read at 0.30, 10k written at 3.75 and 2k out at 15 USD a million are 0.1275 USD."""
+    assert Prices()("claude-sonnet-4-5-20250929", STEP, AT) == pytest.approx(0.1275)
+
+
+def test_three_requests_cost_less_than_their_sum_as_one():
+    """A request above 200k tokens has higher rates; requests are priced one by one, so none of these reaches it."""
+    prices = Prices()
+    together = Usage(input=30_000, output=6_000, cache_read=300_000, cache_write=30_000)
+    assert 3 * (prices("claude-sonnet-4-5", STEP, AT) or 0) == pytest.approx(0.3825)
+    assert prices("claude-sonnet-4-5", together, AT) == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "claude-sonnet-4-5",
+        "claude-sonnet-4-5-20250929[1m]",
+        "claude-sonnet-4-5@20250929",
+        "anthropic/claude-sonnet-4.5",
+        "vertex_ai/claude-sonnet-4-5",
+        "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    ],
+)
+def test_a_model_has_one_price_under_its_many_names(model):
+    """Dates, windows, clouds and routers decorate a name; list prices agree where the seller does not add to them."""
+    assert Prices()(model, STEP, AT) == pytest.approx(0.1275)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    ],
+)
+def test_a_regional_bedrock_profile_costs_a_tenth_more(model):
+    """Bedrock's regional profiles have prices of their own, which only asking it by name finds."""
+    assert Prices()(model, STEP, AT) == pytest.approx(0.14025)
+
+
+@pytest.mark.parametrize("model", ["<synthetic>", "", "my-local-llama", "claude-fail429", "nobody/nothing"])
+def test_an_unknown_model_has_no_price_rather_than_none_at_all(model):
+    """0 would say that it was free."""
+    assert Prices()(model, STEP, AT) is None
+
+
+def test_numbers_that_no_request_can_have_are_not_priced():
+    """A log is only text: a negative count must not stop the reader."""
+    assert Prices()("claude-sonnet-4-5", Usage(cache_read=-5), AT) is None
+
+
+def test_the_users_own_rates_come_first():
+    """A table of one's own prices local models, and corrects the list."""
+    prices = Prices({"my-local-llama": Rates(input=1.0, output=2.0), "claude-sonnet-4-5": Rates(input=0.0, output=0.0, cache_read=0.5, cache_write=4.0)})
+    assert prices("my-local-llama", STEP, AT) == pytest.approx(0.124)
+    assert prices("claude-sonnet-4-5", STEP, AT) == pytest.approx(0.09)
+
+
+def test_thinking_is_paid_once():
+    """`reasoning` is a part of `output`."""
+    assert Prices()("claude-sonnet-4-5", Usage(output=1000, reasoning=900), AT) == pytest.approx(0.015)
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-5", "gpt-5", "gemini-2.5-pro", "anthropic/claude-sonnet-4.5"])
+@given(usage=st.builds(Usage, *(st.integers(0, 300_000) for _ in range(4))))
+@settings(max_examples=30, deadline=None)
+def test_the_short_way_agrees_with_the_price_list(model, usage):
+    """Rates asked for once give what the list says for the request itself, on both sides of a tier."""
+    counted = genai_prices.Usage(
+        input_tokens=usage.input + usage.cache_read + usage.cache_write,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        output_tokens=usage.output,
+    )
+    seller = "openrouter" if "/" in model else None
+    listed = genai_prices.calc_price(counted, model, provider_id=seller, genai_request_timestamp=AT)
+    assert Prices()(model, usage, AT) == pytest.approx(float(listed.total_price))
+
+
+def test_prices_follow_their_date():
+    """A model whose price was cut costs the old price before that day."""
+    prices, usage = Prices(), Usage(input=1_000_000)
+    assert prices("o3", usage, datetime(2025, 5, 1, tzinfo=UTC)) == pytest.approx(10.0)
+    assert prices("o3", usage, AT) == pytest.approx(2.0)
+
+
+def test_the_price_list_is_named():
+    """A figure can be traced to the list that it came from."""
+    assert Prices().data_version.startswith("genai-prices 0.")
+
+
+def test_the_price_list_is_loaded_when_it_is_first_needed():
+    """Importing the module costs nothing; most logs bring their own costs or are priced by a report."""
+    code = "import sys, agentwatch.pricing as p; p.Prices(); print('genai_prices' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,417 @@
+"""The layers of settings, where each value came from, and what is refused."""
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentwatch.errors import SettingsError
+from agentwatch.settings import KEYS, OLDER_NAMES, SECRET_NAMES, Loaded, Settings, load, secret
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Make a home and, elsewhere, a project with a folder in it to stand in."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    return tmp_path
+
+
+def read(place: Path, environ=None, **more) -> Loaded:
+    return load(cwd=place / "project" / "sub", environ=environ or {}, home=place / "home", **more)
+
+
+def user_file(place: Path, text: str) -> Path:
+    return write(place / "home" / ".config" / "agentwatch" / "agentwatch.toml", text)
+
+
+def nearest_file(place: Path, text: str) -> Path:
+    return write(place / "project" / "agentwatch.toml", text)
+
+
+def env_file(place: Path, text: str) -> Path:
+    return write(place / "project" / "sub" / ".env", text)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def threshold(value: int) -> str:
+    return f"[error_loop]\nthreshold = {value}\n"
+
+
+def test_the_defaults_are_those_of_the_contract(place):
+    """Who sets nothing gets error loop 4 in 10 min, tool loop 10 in 60 s, stuck after 300 s, 1 USD, runs of 24 h."""
+    loaded = read(place)
+    settings = loaded.settings
+    assert (settings.error_loop.threshold, settings.error_loop.window_s) == (4, 600)
+    assert (settings.tool_loop.threshold, settings.tool_loop.window_s) == (10, 60)
+    assert (settings.stuck.threshold_ms, settings.cost.usd_per_session, settings.runs.ttl_h) == (300_000, 1.0, 24)
+    assert settings.logs.dir == place / "project" / "sub" / ".cache" / "agent-work-logs"
+    assert set(loaded.origins.values()) == {"default"}
+    assert loaded.files == ()
+
+
+def test_each_layer_wins_over_those_below_it(place):
+    """Defaults < user file < nearest file < `--config` < `.env` < older name < new name < flag, each with its origin."""
+    given = write(place / "given.toml", threshold(13))
+    seen = []
+
+    def look(environ=None, **more):
+        loaded = read(place, environ, **more)
+        assert loaded.explicit("error_loop.threshold") == (loaded.settings.error_loop.threshold != 4)
+        seen.append((loaded.settings.error_loop.threshold, loaded.origins["error_loop.threshold"]))
+
+    look()
+    user = user_file(place, threshold(11))
+    look()
+    nearest = nearest_file(place, threshold(12))
+    look()
+    look(config=given)
+    dotenv = env_file(place, "AGENT_ERROR_LOOP_THRESHOLD=14\n")
+    look(config=given)
+    older = {"AGENT_ERROR_LOOP_THRESHOLD": "15"}
+    look(older, config=given)
+    newer = older | {"AGENTWATCH_ERROR_LOOP_THRESHOLD": "16"}
+    look(newer, config=given)
+    look(newer, config=given, flags={"error_loop.threshold": 17})
+    assert seen == [
+        (4, "default"),
+        (11, f"`{user}`"),
+        (12, f"`{nearest}`"),
+        (13, f"`{given}`"),
+        (14, f"`{dotenv}` AGENT_ERROR_LOOP_THRESHOLD"),
+        (15, "environment AGENT_ERROR_LOOP_THRESHOLD"),
+        (16, "environment AGENTWATCH_ERROR_LOOP_THRESHOLD"),
+        (17, "flag"),
+    ]
+    assert read(place, config=given).files == (user, nearest, given, dotenv)
+
+
+def test_layers_are_merged_key_by_key(place):
+    """A section that several files speak of keeps what the lower one says and the higher one does not."""
+    user_file(place, "[error_loop]\nthreshold = 5\nwindow_s = 30\n")
+    nearest_file(place, threshold(6))
+    settings = read(place).settings
+    assert (settings.error_loop.threshold, settings.error_loop.window_s) == (6, 30)
+
+
+def test_the_nearest_file_hides_those_further_up(place):
+    """Only the first `agentwatch.toml` on the way up is read, beyond a repository's root too."""
+    write(place / "agentwatch.toml", threshold(8))
+    (place / "project" / ".git").mkdir()
+    assert read(place).settings.error_loop.threshold == 8
+    nearest_file(place, "[cost]\nusd_per_session = 2\n")
+    assert read(place).settings.error_loop.threshold == 4
+
+
+def test_the_user_file_follows_xdg_config_home(place):
+    """An absolute XDG_CONFIG_HOME is used, a relative one is ignored, and without a home there is no user file."""
+    write(place / "xdg" / "agentwatch" / "agentwatch.toml", threshold(9))
+    user_file(place, threshold(7))
+    assert read(place, {"XDG_CONFIG_HOME": str(place / "xdg")}).settings.error_loop.threshold == 9
+    assert read(place, {"XDG_CONFIG_HOME": "xdg"}).settings.error_loop.threshold == 7
+    assert load(cwd=place, environ={}, home=None).settings.error_loop.threshold == 4
+
+
+def test_a_user_file_that_is_also_the_nearest_is_read_once_and_trusted(place):
+    """Standing in the folder of the user's file does not make it a file that merely lies there."""
+    user = user_file(place, threshold(7))
+    assert load(cwd=user.parent, environ={}, home=place / "home").files == (user,)
+
+
+@pytest.mark.parametrize("name", sorted(OLDER_NAMES))
+def test_every_older_name_still_works(place, name):
+    """A value under an older name arrives at its key, and the origin says which name it was."""
+    key = KEYS[OLDER_NAMES[name]]
+    loaded = read(place, {name: {bool: "no", Path: "/logs", tuple: "canonical"}.get(type(key.default), "3")})
+    assert loaded.origins[key.path] == f"environment {name}"
+    assert value_of(loaded.settings, key.path) != key.default
+
+
+def value_of(settings: Settings, path: str) -> object:
+    section, name = path.split(".")
+    return getattr(getattr(settings, section), name)
+
+
+@pytest.mark.parametrize("path", sorted(KEYS))
+def test_every_key_has_an_environment_name_and_a_help_text(place, path):
+    """Each key can be set by AGENTWATCH_<SECTION>_<KEY>, and `doctor` and the documentation find something to say about it."""
+    key = KEYS[path]
+    name = "AGENTWATCH_" + path.upper().replace(".", "_")
+    text = ",".join(key.default) if isinstance(key.default, tuple) else str(key.default)
+    assert read(place, {name: text}).origins[path] == f"environment {name}"
+    assert key.names[-1] == name
+    assert key.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "value"),
+    [
+        pytest.param("AGENTWATCH_SOURCES", "canonical, claude-code", "logs.sources", ("canonical", "claude-code"), id="names with a space"),
+        pytest.param("AGENTWATCH_SOURCES", "none", "logs.sources", ("none",), id="none of them"),
+        pytest.param("AGENT_ANALYTICS_REPORT_DAY", "Monday", "report.day", 1, id="day by name"),
+        pytest.param("AGENT_ANALYTICS_REPORT_DAY", "sat", "report.day", 6, id="day cut to three letters"),
+        pytest.param("AGENT_ANALYTICS_REPORT_DAY", "0", "report.day", 0, id="day by number, 0 is Sunday"),
+        pytest.param("AGENT_WORK_ANALYZER_ENABLED", "off", "logs.enabled", False, id="off"),
+        pytest.param("AGENT_WORK_ANALYZER_ENABLED", "FALSE", "logs.enabled", False, id="capitals"),
+        pytest.param("AGENT_WORK_ANALYZER_ENABLED", "1", "logs.enabled", True, id="one"),
+        pytest.param("AGENT_COST_ANOMALY_THRESHOLD", "2.5", "cost.usd_per_session", 2.5, id="fraction"),
+    ],
+)
+def test_text_is_read_as_a_person_means_it(place, name, text, path, value):
+    """Environment variables hold words; they become the value's type."""
+    assert value_of(read(place, {name: text}).settings, path) == value
+
+
+def test_a_variable_that_is_empty_counts_as_not_set(place):
+    """`AGENT_WORK_LOG_DIR=` does not mean the current directory."""
+    env_file(place, "AGENT_TOOL_LOOP_THRESHOLD=\nAGENTWATCH_WEBHOOK_URL=\n")
+    assert set(read(place, {"AGENT_WORK_LOG_DIR": ""}).origins.values()) == {"default"}
+
+
+def test_a_flag_that_was_not_given_leaves_the_layers_below(place):
+    """None from the command line means that nobody said anything."""
+    assert read(place, flags={"logs.dir": None}).origins["logs.dir"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        pytest.param("logs", "project/logs", id="relative to the file"),
+        pytest.param("~/logs", "home/logs", id="tilde"),
+        pytest.param("/var/logs", "/var/logs", id="absolute"),
+    ],
+)
+def test_a_path_in_a_file_counts_from_that_file(place, text, folder):
+    """The same file means the same folder wherever below it the command is called."""
+    nearest_file(place, f'[logs]\ndir = "{text}"\n')
+    assert read(place).settings.logs.dir == place / folder
+
+
+def test_a_path_on_the_command_line_counts_from_the_working_directory(place):
+    """`--log-dir logs` is the folder that the shell would complete."""
+    assert read(place, flags={"logs.dir": Path("logs")}).settings.logs.dir == place / "project" / "sub" / "logs"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "complaint"),
+    [
+        pytest.param("error_loop.threshold", "1", "expected `int` >= 2: 1", id="one error is no loop"),
+        pytest.param("tool_loop.threshold", "2.5", "expected `int`, got `float`: 2.5", id="half a call"),
+        pytest.param("tool_loop.window_s", "0", "expected `float` > 0.0: 0", id="no window"),
+        pytest.param("error_loop.window_s", "inf", "expected `float` <= 1000000000.0: inf", id="endless window"),
+        pytest.param("error_loop.window_s", "nan", "expected `float` > 0.0: nan", id="no number"),
+        pytest.param("stuck.threshold_ms", "-1", "expected `int` >= 1: -1", id="negative silence"),
+        pytest.param("cost.usd_per_session", '"much"', "expected `float`, got `str`: 'much'", id="a word for a number"),
+        pytest.param("cost.usd_per_session", "true", "expected `float`, got `bool`: True", id="a truth for a number"),
+        pytest.param("report.hour", "24", "expected `int` <= 23: 24", id="a 25th hour"),
+        pytest.param("report.day", "7", "expected `int` <= 6: 7", id="an eighth day"),
+        pytest.param("report.day", '"someday"', "expected a day of the week: 'someday'", id="no weekday"),
+        pytest.param("report.weekly", '"perhaps"', "expected true or false (or yes, no, on, off, 1, 0): 'perhaps'", id="neither true nor false"),
+        pytest.param("logs.dir", "5", "expected a path: 5", id="a number for a path"),
+        pytest.param("logs.dir", '""', "expected a path: ''", id="an empty path"),
+        pytest.param("logs.sources", "[]", "expected `array` of length >= 1: []", id="an empty list"),
+        pytest.param("logs.sources", '"all,codex"', "expected `all` or `none` to stand alone: 'all,codex'", id="all and one more"),
+        pytest.param("runs.ttl_h", "{}", "expected `float`, got `object`: {}", id="a table for a number"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_origin(place, path, text, complaint):
+    """The message says where the value stands, what was expected and what was found; the hint says what the key is for."""
+    section, name = path.split(".")
+    file = nearest_file(place, f"[{section}]\n{name} = {text}\n")
+    with pytest.raises(SettingsError) as caught:
+        read(place)
+    assert str(caught.value) == f"`{file}`, `{path}`: {complaint}"
+    assert caught.value.hint == KEYS[path].help
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable(place):
+    """Who set the older name is not told about a name they never used."""
+    with pytest.raises(SettingsError, match=r"^environment AGENT_ERROR_LOOP_THRESHOLD, `error_loop.threshold`: expected `int`, got `str`: 'x'$"):
+        read(place, {"AGENT_ERROR_LOOP_THRESHOLD": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint", "nearest"),
+    [
+        pytest.param("[error_loop]\ntreshold = 5\n", "unknown key: `error_loop.treshold`", "error_loop.threshold", id="key"),
+        pytest.param("[eror_loop]\nthreshold = 5\n", "unknown section: `eror_loop`", "error_loop", id="section"),
+        pytest.param("[restart]\n", "unknown section: `restart`", "restarts", id="empty section"),
+    ],
+)
+def test_an_unknown_name_in_a_file_is_refused_with_the_nearest_known_one(place, text, complaint, nearest):
+    """A misspelt key is never ignored."""
+    file = user_file(place, text)
+    with pytest.raises(SettingsError) as caught:
+        read(place)
+    assert str(caught.value) == f"`{file}`: {complaint}"
+    assert caught.value.hint == f"the nearest known name is `{nearest}`"
+
+
+def test_a_section_that_is_given_a_value_is_refused(place):
+    """`cost = 5` is neither silently dropped nor a traceback."""
+    nearest_file(place, "cost = 5\n")
+    with pytest.raises(SettingsError, match="`cost` is a section, not a key: 5"):
+        read(place)
+
+
+@pytest.mark.parametrize("in_file", [pytest.param(False, id="environment"), pytest.param(True, id="env file")])
+def test_an_unknown_variable_of_ours_is_refused_with_the_nearest_known_one(place, in_file):
+    """AGENTWATCH_ERROR_LOOP_TRESHOLD is a mistake; other programs' variables are none of our business."""
+    wrong = "AGENTWATCH_ERROR_LOOP_TRESHOLD"
+    if in_file:
+        env_file(place, f"OTHER=1\n{wrong}=5\n")
+    with pytest.raises(SettingsError, match=f"{wrong}: unknown setting") as caught:
+        read(place, {} if in_file else {wrong: "5", "AGENT_SMITH": "x"})
+    assert caught.value.hint == "the nearest known name is `AGENTWATCH_ERROR_LOOP_THRESHOLD`"
+
+
+def test_names_that_other_parts_read_are_accepted(place):
+    """A run id, a bot's token or a webhook's address in the environment is not taken for a misspelt setting."""
+    names = [*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "AGENTWATCH_RUN", "AGENTWATCH_TELEGRAM_BASE_URL", "AGENTWATCH_WEBHOOK_URL"]
+    assert set(read(place, dict.fromkeys(names, "x")).origins.values()) == {"default"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('[actions]\non_alert = "rm -rf /"\n', id="a command"),
+        pytest.param('[[actions]]\ncommand = "rm -rf /"\n', id="a list of commands"),
+        pytest.param('[telegram]\nbase_url = "http://evil.example/bot"\n', id="an address of the Bot API"),
+        pytest.param('[webhook]\nurl = "http://evil.example"\n', id="an address of a webhook"),
+        pytest.param('[ask]\nbase_url = "http://evil.example/v1"\n', id="an address of a model"),
+    ],
+)
+def test_what_runs_commands_or_sends_data_may_not_stand_in_a_file_that_lies_there(place, text):
+    """A cloned repository cannot run anything, nor have anything sent to its author."""
+    file = nearest_file(place, text)
+    with pytest.raises(SettingsError) as caught:
+        read(place)
+    assert f"`{file}`" in str(caught.value)
+    assert "may not stand in a file that merely lies in the directory" in str(caught.value)
+    assert "--config" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["AGENTWATCH_TELEGRAM_BASE_URL", "AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_URL", "AGENTWATCH_ACTIONS_ON_ALERT"])
+def test_the_env_file_is_no_more_trusted_than_the_nearest_file(place, name):
+    """The same holds for a `.env` that came with the repository."""
+    env_file(place, f"export {name}='http://evil.example'\n")
+    with pytest.raises(SettingsError, match=f"`{name}` may not stand in a file"):
+        read(place)
+
+
+def test_a_trusted_file_is_not_told_that_it_lies_in_the_directory(place):
+    """The user's file and `--config` may hold such keys, as soon as there are any: today they are merely unknown."""
+    given = write(place / "given.toml", '[webhook]\nurl = "http://hooks.example"\n')
+    with pytest.raises(SettingsError, match="unknown section: `webhook`"):
+        read(place, config=given)
+
+
+@pytest.mark.parametrize("key", ["telegram.token", "webhook.secret", "ask.api_key", "logs.password", "openai_api_key", "telegram.bot-token"])
+def test_a_secret_in_a_settings_file_is_refused_and_not_shown(place, key):
+    """Not even the user's own file may hold one; the message says where it belongs and does not repeat it."""
+    section, _, name = key.rpartition(".")
+    user_file(place, f'[{section}]\n{name} = "hunter2"\n' if section else f'{name} = "hunter2"\n')
+    with pytest.raises(SettingsError, match="is a secret") as caught:
+        read(place)
+    assert "hunter2" not in f"{caught.value}{caught.value.hint}"
+    assert "CREDENTIALS_DIRECTORY" in (caught.value.hint or "")
+
+
+def test_an_env_file_cannot_quote_the_environment(place, monkeypatch):
+    """`${NAME}` in `.env` stays as it is: the process's own environment is nobody's template."""
+    monkeypatch.setenv("LEAK", "3")
+    env_file(place, "AGENT_ERROR_LOOP_THRESHOLD=${LEAK}\n")
+    with pytest.raises(SettingsError, match="LEAK"):
+        read(place)
+
+
+def test_a_folder_called_env_is_somebody_elses(place):
+    """`python -m venv .env` is no settings file."""
+    (place / "project" / "sub" / ".env").mkdir()
+    assert read(place).files == ()
+
+
+def test_files_written_on_windows_are_read(place):
+    """A byte order mark and CRLF are no error, in either kind of file."""
+    nearest_file(place, "\ufeff[error_loop]\r\nthreshold = 5\r\n")
+    env_file(place, "\ufeffAGENT_TOOL_LOOP_THRESHOLD=6\r\n")
+    settings = read(place).settings
+    assert (settings.error_loop.threshold, settings.tool_loop.threshold) == (5, 6)
+
+
+def test_a_file_that_cannot_be_read_is_named(place):
+    """A folder in the place of the file, and a `--config` that is not there, end in one line."""
+    with pytest.raises(SettingsError, match=r"nowhere.toml`: cannot be read: No such file or directory"):
+        read(place, config=Path("nowhere.toml"))
+    (place / "project" / "agentwatch.toml").mkdir()
+    with pytest.raises(SettingsError, match=r"agentwatch.toml`: cannot be read: Is a directory"):
+        read(place)
+
+
+@given(content=st.binary(max_size=200))
+def test_no_file_makes_it_fail_otherwise_than_by_a_settings_error(tmp_path_factory, content):
+    """Whatever bytes lie in the directory, the outcome is settings or a message."""
+    folder = tmp_path_factory.mktemp("cwd")
+    (folder / "agentwatch.toml").write_bytes(content)
+    (folder / ".env").write_bytes(content)
+    with suppress(SettingsError):
+        assert isinstance(load(cwd=folder, environ={}, home=None), Loaded)
+
+
+@given(
+    section=st.sampled_from([*{path.split(".")[0] for path in KEYS}, "telegram", "nowhere"]),
+    name=st.sampled_from(["threshold", "dir", "sources", "day", "weekly", "window_s", "url"]),
+    value=st.sampled_from(["1", "-0.0", "1e400", "true", '"x"', '"all"', "[]", "[1]", '["a", "b"]', "{a = 1}", "2026-01-01", "12:00:00", "[[1]]", '"\\u0000"']),
+)
+def test_no_toml_value_makes_it_fail_otherwise_than_by_a_settings_error(tmp_path_factory, section, name, value):
+    """Each of TOML's types, under each name: settings or a message."""
+    folder = tmp_path_factory.mktemp("cwd")
+    (folder / "agentwatch.toml").write_text(f"[{section}]\n{name} = {value}\n")
+    with suppress(SettingsError):
+        assert isinstance(load(cwd=folder, environ={}, home=None), Loaded)
+
+
+def test_a_secret_comes_from_the_variable_then_its_file_then_the_credentials(tmp_path):
+    """The first of the three places that has it wins; white space around it is dropped."""
+    named = write(tmp_path / "named", "from file\n")
+    write(tmp_path / "credentials" / "agentwatch-telegram-token", "from credentials\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    name = "AGENTWATCH_TELEGRAM_TOKEN"
+    assert secret(name, environ) == "from credentials"
+    assert secret(name, environ | {f"{name}_FILE": str(named)}) == "from file"
+    assert secret(name, environ | {f"{name}_FILE": str(named), name: " from variable "}) == "from variable"
+    assert secret("OPENAI_API_KEY", environ) is None
+    assert secret(name, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [pytest.param(None, "No such file", id="missing"), pytest.param(b" \n", "empty", id="empty"), pytest.param(b"hunter2\xff", "not UTF-8", id="binary")],
+)
+def test_a_secret_file_that_cannot_be_used_is_an_error_without_its_content(tmp_path, content, complaint):
+    """Going on without a secret that somebody meant to give would look like a rejected password much later."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=complaint) as caught:
+        secret("OPENAI_API_KEY", {"OPENAI_API_KEY_FILE": str(path)})
+    assert str(path) in str(caught.value)
+    assert "hunter2" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_loading_settings_does_not_load_pydantic(tmp_path):
+    """The library's own converter would import it (25 MiB, because the price table needs it); ours does not."""
+    program = (
+        "import sys; from pathlib import Path; from agentwatch.settings import load; load(cwd=Path(), environ={}, home=None); print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "False\n"
