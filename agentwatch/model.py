@@ -189,6 +189,37 @@ Line = tuple[int, bytes]
 Item = tuple[Event, int, bytes]
 """An event, the offset of the line it came from, and that line."""
 
+class Cursor(msgspec.Struct):
+    """How far one stream of bytes has been read, and how it is recognised again. Saved with what was made of the lines.
+
+    `head` is the digest of the first complete line, `marker` that of the last 256 bytes before `offset`. `skipping`: the
+    bytes at `offset` belong to a line that was too long. `memory` is what the decoder of its format remembers of earlier lines. Device, inode, size and time of the file that carried it last are
+    hints: where all are unchanged the file need not be opened to be known.
+    """
+
+    source: str
+    path: str
+    head: str
+    offset: int = 0
+    marker: str = ""
+    skipping: bool = False
+    format: str | None = None
+    memory: msgspec.Raw = msgspec.Raw(b"null")
+    device: int = 0
+    inode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    seen_s: int = 0
+
+
+class AlertPosition(msgspec.Struct, frozen=True):
+    """Where `agent-alerts.jsonl` stood at a checkpoint: its length, its inode, and the ids in it that were not made again yet."""
+
+    size: int = 0
+    inode: int = 0
+    pending: list[str] = []
+
+
 class Format(Protocol):
     """What a row of the registry gives: how lines of one kind of file become events.
 
@@ -196,7 +227,13 @@ class Format(Protocol):
     `memory`, a `msgspec.Struct` or None, which is saved with the file's cursor.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+
+    @property
+    def memory(self) -> object:
+        """What it remembers; encoded as JSON into the cursor."""
 
     def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
         """Decode `lines`, the first of which stands at `offset`, and hand their events to `feed` in order.

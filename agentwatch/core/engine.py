@@ -15,7 +15,7 @@ from agentwatch.core.detectors.cost_anomaly import CostAnomaly
 from agentwatch.core.detectors.stuck_agent import DECLARED, DECLARES, MOST_PATIENCE_S, PATIENCE_S, TIMEOUTS, TOOL_GRACE_S, TOOL_LIMIT_S, StuckAgent
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, Ended, Lane, OpenCall, Session
-from agentwatch.model import Alert, Context, Data, Event, Item, Usage, decoded
+from agentwatch.model import Alert, Context, Data, Event, Fault, Item, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
 """USD of one step of a model at a time; None where the model's price is not known."""
@@ -58,7 +58,8 @@ class Engine:
     whichever file its events stand in.
     """
 
-    def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
+        self._tell = tell
         self._limits = limits
         self._price = price
         reporter = Reporter(limits.cooldown)
@@ -112,31 +113,34 @@ class Engine:
         count = 0
         for event, place, line in items:
             count += 1
-            session = find(event.attempt_id)
-            if session is None:
-                session = self._open(sessions, source, scope, event, place, reader.context(line))
+            try:
+                session = find(event.attempt_id)
                 if session is None:
-                    continue
-            now = event.timestamp
-            if now > session.horizon:
-                session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
-            elif now < session.last:
-                self._backwards(session, now)
-            lane = session.main if event.lane is None else _lane(session, event.lane)
-            track, handlers, spends, ends = table(event.event_type, unknown)
-            if track is not None:
-                track(session, lane, event, place)
-            data = event.data
-            if (data.usage is not None or data.cost_usd is not None or spends) and not ends:
-                self._spend(session, event, place, reader, line, out)
-            for handler in handlers:
-                handler(session, lane, event, place, out)
-            if now > session.last:
-                session.last = now
-            session.place = place
-            session.source = source
-            if ends:
-                self._end(sessions, scope, session)
+                    session = self._open(sessions, source, scope, event, place, reader.context(line))
+                    if session is None:
+                        continue
+                now = event.timestamp
+                if now > session.horizon:
+                    session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
+                elif now < session.last:
+                    self._backwards(session, now)
+                lane = session.main if event.lane is None else _lane(session, event.lane)
+                track, handlers, spends, ends = table(event.event_type, unknown)
+                if track is not None:
+                    track(session, lane, event, place)
+                data = event.data
+                if (data.usage is not None or data.cost_usd is not None or spends) and not ends:
+                    self._spend(session, event, place, reader, line, out)
+                for handler in handlers:
+                    handler(session, lane, event, place, out)
+                if now > session.last:
+                    session.last = now
+                session.place = place
+                session.source = source
+                if ends:
+                    self._end(sessions, scope, session)
+            except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
+                self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         return count
 
     def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:

@@ -9,23 +9,28 @@ long results that differ anywhere are different. Every pattern is anchored to a 
 
 import json
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 
 from agentwatch.core.text import clean, redact
 
 _LOOKED_AT = 16_384
-"""Characters of either end of a text that are normalised (some 5 ms): a clock in the middle of a longer one hides a loop, never makes one."""
+"""Characters of either end of a text that are normalised (5 ms at most): a clock in the middle of a longer one hides a loop, never makes one."""
 
 
 def _digest(text: str) -> str:
     return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
+# A digest that is not blanked as one: g to v for 0 to f.
+_IN_LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
+
+
 def _ends(text: str, size: int) -> str:
     if len(text) <= 2 * size:
         return text
     middle = text[size:-size]
-    return f"{text[:size]} [{len(middle)} characters {_digest(middle)}] {text[-size:]}"
+    return f"{text[:size]} [{len(middle)} characters {_digest(middle).translate(_IN_LETTERS)}] {text[-size:]}"
 
 
 # ------------------------------------------------------------------------------------------------------------------- calls
@@ -85,7 +90,7 @@ _BEFORE = re.compile(
     r"|(?:cd|pushd|source|\.|set|export|umask|ulimit)\s[^\n;&|]{0,512}(?:&&|\n|;)"
     r"|[A-Za-z_]\w{0,64}=(?:\"[^\"]{0,512}\"|'[^']{0,512}'|[^\s\"']{0,512})(?=\s)"
     r"|(?:sudo|env|nohup|time|command|exec|then|do|\()(?=\s)(?:\s+-[A-Za-z]+)*+"
-    r"|timeout(?:\s+-{1,2}[\w=-]+)*+\s+[\d.]+[smhd]?(?=\s))"
+    r"|timeout(?:\s+-{1,2}[\w=-]+(?:\s+[\d.]+[smhd]?(?=\s+[\d.]))?)*+\s+[\d.]+[smhd]?(?=\s))"
 )
 _PYTHON = re.compile(r"python[\d.]*")
 _WITH_VALUE = frozenset({"-C", "-c", "--prefix", "--cwd", "--git-dir", "--directory", "-f", "-n", "--namespace"})
@@ -173,34 +178,55 @@ def _block_text(block: object) -> str:
     return _canonical(block)
 
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-# Each replaces no more than the value itself, never "the rest": a pattern that ran over line ends took the whole output after Codex's
-# "Chunk ID" with it, and made every poll equal.
-_VOLATILE = tuple(
-    (re.compile(pattern), blank)
-    for pattern, blank in (
-        (r"<timestamp>[^<]{0,64}</timestamp>", "<timestamp>"),
-        (r"(Chunk ID:? ?)[0-9a-f]{4,16}\b", r"\1#"),
-        (r"(Wall time:? ?)[0-9.]{1,16} ?(?:seconds|s)?", r"\1#"),
-        (r"((?:[Tt]oken count|[Tt]okens used):? ?)[0-9,]{1,16}", r"\1#"),
-        (r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b", "#uuid"),
-        (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?", "#time"),
-        # "10:25" alone is a line and a column more often than a time; with seconds, "AM" or a month before it is a time.
-        (r"(?<![\w:.])[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w:])(?: ?[AaPp][Mm]\b)?", "#time"),
-        (r"(?<![\w:.])[0-9]{1,2}:[0-9]{2} ?[AaPp][Mm]\b", "#time"),
-        (rf"\b((?:{_MONTHS}) {{1,2}}[0-9]{{1,2}} )[0-9]{{2}}:[0-9]{{2}}\b", r"\1#time"),
-        (r"\b(?:toolu|call|msg|req|resp|chatcmpl|fc|rs|run)[_-](?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,64}\b", "#id"),
-        (r"\b0x[0-9a-fA-F]{1,16}\b", "#hex"),
-        # With a digit and a letter: "defaced" is a word, 12345678 a count.
-        (r"\b(?=[a-fA-F]*[0-9])(?=[0-9]*[a-fA-F])[0-9a-fA-F]{7,128}\b", "#hex"),
-        (r"\b[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:ms|µs|us|ns)\b", "#s"),
-        (r"\b[0-9]{1,9}\.[0-9]{1,9} ?(?:s|secs?|seconds|m|mins?|minutes)\b", "#s"),
+def _without_duration(found: re.Match[str]) -> str:
+    # "3 seconds" may be a countdown, which is progress; "1.46s", "34ms" and "in 3 seconds" are how long it took.
+    measured = found["fine"] or "." in found[0] or _MEASURED.search(found.string, max(0, found.start() - 24), found.start())
+    return "#s" if measured else found[0]
+
+
+def _without_hex(found: re.Match[str]) -> str:
+    # "defaced" is a word, 12345678 a count.
+    return found[0] if found[0].isalpha() or found[0].isdecimal() else "#hex"
+
+
+_MEASURED = re.compile(r"\b(?:in|took|(?:time|duration|elapsed)[\"']?:?) {0,3}\Z", re.IGNORECASE)
+_H = "[0-9a-fA-F]"
+# (one of these stands in the text, or nothing said; what is volatile; what is put in its place). A row replaces no more than the value
+# itself, never "the rest": a pattern that ran over line ends took the whole output after Codex's "Chunk ID" with it, and made every
+# poll equal. They start with letters or a class of characters, not with "\b", which costs five times as much.
+_VOLATILE: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
+    (hints, re.compile(pattern), blank)
+    for hints, pattern, blank in (
+        (("<timestamp>",), r"<timestamp>[^<]{0,64}</timestamp>", "<timestamp>"),
+        (("Chunk ID",), rf"(Chunk ID:? ?){_H}{{4,16}}\b", r"\1#"),
+        (("Wall time",), r"(Wall time:? ?)[0-9.]{1,16} ?(?:seconds|s)?", r"\1#"),
+        (("oken count", "okens used"), r"((?:[Tt]oken count|[Tt]okens used):? ?)[0-9,]{1,16}", r"\1#"),
         (
-            r"\b((?:in|took|[Tt]ime|[Dd]uration|[Ee]lapsed)(?:_\w{1,16})?[\"']?:? {0,3})[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:s|secs?|seconds?|m|mins?|minutes?)\b",
+            (":",),
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?",
+            "#time",
+        ),
+        # "10:25" alone is a line and a column more often than a time; with seconds, "AM" or a month before it is a time.
+        ((":",), r"[0-9](?<![\w:.].)[0-9]?:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?(?![\w:])(?: ?[AaPp][Mm]\b)?| ?[AaPp][Mm]\b)", "#time"),
+        ((":",), r"((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}[0-9]{1,2} )[0-9]{2}:[0-9]{2}\b", r"\1#time"),
+        (
+            ("toolu_", "call_", "msg_", "req_", "resp_", "chatcmpl-"),
+            r"(?:toolu_|call_|msg_|req_|resp_|chatcmpl-)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,64}\b",
+            "#id",
+        ),
+        (("0x",), rf"0x{_H}{{1,16}}\b", "#hex"),
+        ((), rf"{_H}(?<!\w.){_H}{{6,127}}(?:-{_H}{{4}}-{_H}{{4}}-{_H}{{4}}-{_H}{{12}})?\b", _without_hex),
+        ((), r"[0-9](?<!\w.)[0-9]{0,14}(?:\.[0-9]{1,9})? ?(?:(?P<fine>ms|µs|us|ns)|s|secs?|seconds?|m|mins?|minutes?)\b", _without_duration),
+        (
+            ("duration", "elapsed", "took", "wall_time"),
+            r"((?:duration|elapsed|took|wall_time)(?:[_A-Z]\w{0,16})?[\"']? ?[:=] ?)[0-9]{1,12}(?:\.[0-9]{1,12})?",
             r"\1#s",
         ),
-        (r"\b((?:duration|elapsed|took|wall_time)(?:[_A-Z]\w{0,16})?[\"']? ?[:=] ?)[0-9]{1,12}(?:\.[0-9]{1,12})?", r"\1#s"),
-        (r"\b((?:[Pp]pid|PPID|[Pp]id|PID|[Ss]ession(?:[ _]?(?:id|ID|Id))?|[Pp]ort|\(node)[\"']? ?[:=#]? ?)[0-9]{3,12}\b", r"\1#"),
+        (
+            ("pid", "PID", "Pid", "ession", "port", "Port", "(node:"),
+            r"((?:pid|PID|Pid|[Ss]ession(?:[ _]?(?:id|ID|Id))?|[Pp]ort|\(node)[\"']? ?[:=#]? ?)[0-9]{3,12}\b",
+            r"\1#",
+        ),
     )
 )
 _REMINDER = "<system-reminder>", "</system-reminder>"
@@ -214,8 +240,9 @@ def _without_reminders(text: str) -> str:
 
 
 def _blanked(text: str) -> str:
-    for pattern, blank in _VOLATILE:
-        text = pattern.sub(blank, text)
+    for hints, pattern, blank in _VOLATILE:
+        if not hints or any(hint in text for hint in hints):
+            text = pattern.sub(blank, text)
     return text
 
 
@@ -226,7 +253,7 @@ def normalise_result(text: str) -> str:
     processes, sessions and ports, Codex's chunk id, wall time and token count; runs of spaces are one. All other numbers stay.
     """
     text = _without_reminders(clean(_ends(text, _LOOKED_AT), newlines=True))
-    return re.sub(r" *\n\s*", "\n", re.sub(" {2,}", " ", _blanked(text))).strip()
+    return "\n".join(" ".join(line.split()) for line in _blanked(text).split("\n") if line and not line.isspace())
 
 
 # ------------------------------------------------------------------------------------------------------------------ errors
@@ -258,11 +285,12 @@ _ERROR_LIKE = re.compile(
     r"error|fail|fatal|cannot|can't|could not|couldn't|unable|no such|not found|not exist|doesn't|does not|denied|refused|rejected|unrecogni[sz]ed|invalid|unknown"
     r"|undefined|unexpected|missing|must |timed out|timeout|conflict|aborted|already exists|no module|not performed|no replacement|occurrences|required|not allowed"
 )
-_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)|errors?: 0\b|--[\w-]{0,40}error")
+# Also source that a linter quotes, tests that passed, and the command itself.
+_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)|errors?: 0\b|--[\w-]{0,40}error|│|\bpassed\b|--- pass|^[$>] ")
 # Said round an error, whatever the error.
 _ENVELOPE = re.compile(
     r"(?:Output:?|Exit code:? [0-9]+|Process exited with code [0-9]+|Error: Exit code [0-9]+|Command failed with exit code [0-9]+\.?|Chunk ID.*|Wall time.*|.*token count.*"
-    r"|Traceback \(most recent call last\):|[\s|/\\\-⠀-⣿.]*)",
+    r"|Traceback \(most recent call last\):|\(no output\)|[\s|/\\\-⠀-⣿.]*(?:\^C)?)",
     re.IGNORECASE,
 )
 _TAG = re.compile(r"</?(?:tool_use_error|error|stderr|stdout|returncode|output)>")
@@ -299,8 +327,8 @@ _SPEAKS_OF_RETRYING = re.compile(
     rf"\b{_STATUS}(?:408|425|429|5(?:00|02|03|04|20|21|22|23|24|29))\b"
     r"|\b(?:429|5[0-9]{2})\b\W{1,3}(?:too many|internal|bad gateway|service|gateway|server|overloaded)"
     r"|overloaded|rate[ _-]?limit|too many requests|server_error|internal server error|bad gateway|service unavailable|temporarily unavailable"
-    r"|timed[ _-]?out|(?<!-)time-?out|deadline exceeded|etimedout|econnreset|econnrefused|econnaborted|epipe|enotfound|eai_again|enetunreach|ehostunreach"
-    r"|socket hang up|fetch failed|network (?:error|is unreachable|failure)|connection (?:reset|refused|aborted|closed|error|lost)|peer closed|stream disconnected"
+    r"|timed[ _-]?out|(?<!-)(?<!set)time-?out|deadline exceeded|\b(?:etimedout|econnreset|econnrefused|econnaborted|epipe|enotfound|eai_again|enetunreach|ehostunreach)\b"
+    r"|socket hang up|fetch failed|network (?:error|is unreachable|failure)|connection ?(?:reset|refused|aborted|closed|error|lost)|peer closed|stream disconnected"
     r"|temporary failure|try again (?:later|in)|apiconnectionerror"
 )
 _STAYS_WRONG = re.compile(
@@ -327,7 +355,7 @@ def is_transient(*texts: str | None) -> bool:
 _NOT_OWN = re.compile(
     r"(?:<tool_use_error>|error: |exit code [0-9]+\s)*\s*(?:the user (?:doesn't want|does not want|rejected|declined|denied|cancelled)|user (?:rejected|declined|denied|cancelled|aborted)"
     r"|sibling tool call errored|\[request interrupted by user|tool (?:use|call) was rejected by the user|request (?:was )?(?:aborted|cancelled) by (?:the )?user"
-    r"|(?:operation|command|tool execution) (?:was )?(?:aborted|cancelled|interrupted) by (?:the )?user|cancelled: parallel tool call)"
+    r"|(?:(?:operation|command|tool execution) )?(?:was )?(?:aborted|cancelled|interrupted) by (?:the )?user|cancelled: parallel tool call)"
 )
 
 

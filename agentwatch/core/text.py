@@ -37,8 +37,10 @@ def clean(text: str, *, newlines: bool = False) -> str:
     surrogates become U+FFFD; tabs and every kind of line break become a space. With `newlines`, `\n` stays and `\r\n` becomes it.
     The result encodes to UTF-8. Removing can join what was apart, so redact after cleaning, as `safe` does.
     """
-    if text.isascii() and text.isprintable():
-        return text
+    plain = text.replace("\r\n", "\n").replace("\t", " ")
+    flat = plain.replace("\n", " ")
+    if flat.isprintable() and (flat.isascii() or not _INVISIBLE.search(flat)):
+        return plain if newlines else flat
     text = _ESCAPES.sub("", text)
     text = _BREAKS_BUT_NEWLINES.sub(" ", text).replace("\r\n", "\n") if newlines else _BREAKS.sub(" ", text)
     return _UNSHOWABLE.sub("\ufffd", _INVISIBLE.sub("", text))

@@ -10,7 +10,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-import msgspec
+from agentwatch.model import Cursor
 
 MARKER_BYTES = 256
 HEAD_BYTES = 64 << 10
@@ -18,29 +18,6 @@ HEAD_BYTES = 64 << 10
 
 TURN_BYTES = 256 << 10
 """One file's share before the next one's turn: live files' median stays below 1 ms beside a 300 MB backlog (tailing.md, section 3.6)."""
-
-
-class Cursor(msgspec.Struct):
-    """How far one stream of bytes has been read, and how it is recognised again. Saved with what was made of the lines.
-
-    `head` is the digest of the first complete line, `marker` that of the last `MARKER_BYTES` before `offset`. `skipping`: the
-    bytes at `offset` belong to a line that was too long. Device, inode, size and time of the file that carried it last are
-    hints: where all are unchanged the file need not be opened to be known.
-    """
-
-    source: str
-    path: str
-    head: str
-    offset: int = 0
-    marker: str = ""
-    skipping: bool = False
-    format: str | None = None
-    memory: msgspec.Raw = msgspec.Raw(b"")
-    device: int = 0
-    inode: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    seen_s: int = 0
 
 
 class Found(Enum):

@@ -12,10 +12,10 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-from agentwatch.model import Fault
+from agentwatch.model import Cursor, Fault
 from agentwatch.sources.archive import Archive
-from agentwatch.sources.lines import HEAD_BYTES, MARKER_BYTES, Bytes, Cursor, Found, OpenFile, Turn, digest, head, read_turn
-from agentwatch.sources.tree import Root, Seen, list_dir, look, walk
+from agentwatch.sources.lines import HEAD_BYTES, MARKER_BYTES, Bytes, Found, OpenFile, Turn, digest, head, read_turn
+from agentwatch.sources.tree import Root, Seen, list_dir, look, shown, walk
 
 LINGER_S = 60.0
 """How long a deleted file is kept open after its last growth: a writer may still hold it (tailing.md, case 15)."""
@@ -127,6 +127,7 @@ class Tailer:
         self._refused: set[str] = set()
         self._sweeps = 0
         self.found_by_sweep = 0
+        self.directories = 0
         for cursor in cursors:
             stream = self._add(Stream(cursor, cursor.path.rpartition("/")[0]))
             self._by_hint[cursor.path] = stream
@@ -136,27 +137,27 @@ class Tailer:
 
     def sweep(self) -> Iterator[None]:
         """Look at everything, a directory at a time: what this finds needs no event. To be run to its end now and then."""
+        count = 0
         for root in self.roots:
             present: set[str] = set()
-            directories: set[str] = set()
             for relative_dir, found in walk(root):
                 directory = os.path.join(root.path, relative_dir) if relative_dir else os.fspath(root.path)  # noqa: PTH118
                 if isinstance(found, OSError):
                     self._refuse(directory, found, missing_is_fine=not relative_dir)
-                    directories.add(directory)
                     yield
                     continue
+                count += 1
                 self._refused.discard(directory)
                 for seen in found:
                     present.add(seen.path)
                     self._examine(root, seen, by_sweep=True)
-                directories.add(directory)
                 yield
             prefix = f"{root.path}/"
             gone = [file for path, file in self._by_path.items() if path not in present and path.startswith(prefix) and not _exists(path, file.key)]
             for file in gone:
                 self._lose(file)
             yield
+        self.directories = count
         self._after_sweep()
 
     def hint(self, root: Root, relative_path: str) -> None:
@@ -168,6 +169,12 @@ class Tailer:
         file = self._by_path.get(f"{root.path}/{relative_path}")
         if file is not None:
             self._lose(file)
+
+    def hint_directory(self, root: Root, relative_path: str) -> None:
+        """Something happened to a directory: files in it, and below it, may have had no events of their own."""
+        for _, found in walk(root, relative_path):
+            for seen in found if not isinstance(found, OSError) else ():
+                self._examine(root, seen, by_sweep=False)
 
     def settle(self) -> None:
         """After a batch of hints: decide what the files are that appeared or changed."""
@@ -204,7 +211,7 @@ class Tailer:
         file = File(root, seen)
         self._by_path[seen.path] = file
         self._by_key[file.key] = file
-        stream = self._by_hint.get(seen.path)
+        stream = self._by_hint.get(shown(seen.path))
         if stream is None or stream.file is not None:
             return file
         cursor, stat = stream.cursor, seen.stat
@@ -223,8 +230,8 @@ class Tailer:
         self._lost.pop(file, None)
         self._by_path[seen.path] = file
         if file.stream is not None:
-            file.stream.cursor.path = seen.path
-            file.stream.directory = file.directory
+            file.stream.cursor.path = shown(seen.path)
+            file.stream.directory = shown(file.directory)
 
     def _changed(self, file: File) -> None:
         if file.stream is None:
@@ -313,7 +320,7 @@ class Tailer:
         candidates = [
             stream
             for stream in self._by_head.get(found.digest, ())
-            if stream.directory == file.directory or (stream.cursor.device, stream.cursor.inode) == file.key
+            if stream.directory == shown(file.directory) or (stream.cursor.device, stream.cursor.inode) == file.key
         ]
         for stream in sorted(candidates, key=lambda one: (one.file is not None, one.cursor.source != file.source)):
             if stream.file is None:
@@ -363,14 +370,14 @@ class Tailer:
 
     def _bind(self, file: File, stream: Stream) -> None:
         file.stream, file.copy_of, file.scanned = stream, None, 0
-        stream.file, stream.directory, stream.scope = file, file.directory, file.scope
-        stream.cursor.path = file.path or ""
+        stream.file, stream.directory, stream.scope = file, shown(file.directory), file.scope
+        stream.cursor.path = shown(file.path or "")
         stream.cursor.device, stream.cursor.inode = file.key
         stream.cursor.seen_s = int(self._wall())
         self._orphans.pop(stream, None)
 
     def _new(self, file: File, head_digest: str, offset: int, marker: str) -> Stream:
-        return self._add(Stream(Cursor(file.source, file.path or "", head_digest, offset, marker), file.directory))
+        return self._add(Stream(Cursor(file.source, shown(file.path or ""), head_digest, offset, marker), shown(file.directory)))
 
     def _add(self, stream: Stream) -> Stream:
         self._streams[stream] = None
@@ -632,7 +639,7 @@ def _shared(one: Bytes, other: Bytes, start: int) -> int:
         if mine == theirs and len(mine) == COMPARE_BYTES:
             start += COMPARE_BYTES
             continue
-        return start + len(os.path.commonprefix([mine, theirs]))  # type: ignore[type-var]  # works on bytes as well
+        return start + len(os.path.commonprefix([mine, theirs]))  # noqa: RUF071  # bytes of logs, not paths
 
 
 def _line_start(handle: Bytes, position: int, *, forward: bool = False) -> int:

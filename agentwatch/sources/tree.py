@@ -80,7 +80,7 @@ def list_dir(root: Root, relative_dir: str) -> tuple[list[Seen], list[str]]:
                 if not (root.is_log_dir and not relative_dir and name in OUTPUT_DIRS):
                     directories.append(prefix + name)
                 continue
-            seen = _seen(root, relative_dir, prefix, name, entry)
+            seen = _seen(root, relative_dir, name, entry)
             if seen is not None:
                 files.append(seen)
     return files, directories
@@ -105,9 +105,11 @@ def look(root: Root, relative_path: str) -> Seen | None:
     return _named(root, relative_dir, path, named, stat)
 
 
-def walk(root: Root) -> Iterator[tuple[str, list[Seen] | OSError]]:
-    """Every directory of `root` from the top, with its logs or with why it cannot be read."""
-    pending = [""]
+def walk(root: Root, below: str = "") -> Iterator[tuple[str, list[Seen] | OSError]]:
+    """Every directory of `root` from the top, or from the one named, with its logs or with why it cannot be read."""
+    if root.is_log_dir and below.split("/", 1)[0] in OUTPUT_DIRS:
+        return
+    pending = [below]
     while pending:
         relative_dir = pending.pop()
         try:
@@ -119,7 +121,7 @@ def walk(root: Root) -> Iterator[tuple[str, list[Seen] | OSError]]:
         yield relative_dir, files
 
 
-def _seen(root: Root, relative_dir: str, prefix: str, name: str, entry: os.DirEntry[str]) -> Seen | None:
+def _seen(root: Root, relative_dir: str, name: str, entry: os.DirEntry[str]) -> Seen | None:
     named = source_of(name)
     if named is None or (root.is_log_dir and is_output(name)):
         return None
@@ -136,7 +138,12 @@ def _named(root: Root, relative_dir: str, path: str, named: tuple[str, bool, boo
         name, is_rotated = path.rpartition("/")[2], False
     prefix = f"{relative_dir}/" if relative_dir else ""
     source = prefix + name if root.is_log_dir else f"{root.path.name}/{prefix}{name}"
-    return Seen(path, source, scope_of(root, relative_dir), is_rotated, is_archive, stat)
+    return Seen(path, shown(source), scope_of(root, relative_dir), is_rotated, is_archive, stat)
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes of a file name that are no UTF-8 become visible escapes."""
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_dir(path: Path) -> bool:

@@ -1,0 +1,367 @@
+"""`agentwatch run`: the loop of the daemon, and the single pass of `--once`."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from agentwatch import checkpoint
+from agentwatch.alert_log import NAME as ALERTS
+from agentwatch.alert_log import AlertLog
+from agentwatch.apps import setup
+from agentwatch.apps.pipeline import Pipeline
+from agentwatch.model import Alert, Fault
+from agentwatch.pricing import Prices
+from agentwatch.sdnotify import Notifier
+from agentwatch.settings import Loaded
+from agentwatch.sources.tailer import Tailer
+from agentwatch.sources.watch import Watch
+
+TURNS_S = 0.02
+"""How long a backlog is read before hints, time and signals are looked at again."""
+
+SLICE_S = 0.005
+CHECKPOINT_S = 0.5
+CHECKPOINT_SHARE = 20
+"""A checkpoint is made every half second where something moved, and never so often that it costs more than 1/20 of the time."""
+
+SWEEP_S, LONGEST_SWEEP_S = 1.0, 30.0
+SWEEP_SHARE = 60
+"""A sweep of 10,000 files takes 0.15 to 0.35 s: at most 1/60 of the time goes into looking at files that nothing happened to."""
+
+DRAIN_S = 5.0
+JUMP_S = 5.0
+STATUS = "status.json"
+
+Report = Callable[[str], None]
+"""Told in words what the daemon does, a line at a time."""
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What only the running process knows; the rest of `agentwatch status` comes from the checkpoint and the files."""
+
+    pid: int
+    started_at: datetime
+    events_per_s: float
+    inotify_ok: bool
+    inotify_detail: str
+    found_by_sweep: int
+    attempts_live: int
+
+
+class Stopped(Exception):  # noqa: N818  # not an error: the way out of a wait
+    """Asked to stop while the disk is full."""
+
+
+def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: datetime | None, report: Report) -> int:
+    """Read all there is, write the alerts it gives rise to, and return how many of them are new.
+
+    Starts from nothing whatever an earlier run remembered, so that the same logs give the same alerts; those that stand in the
+    file are not written again. Its clock is the log's own time, which ends at the newest event or at `until`.
+    """
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    held = setup.lock(setup.state_dir(log_dir))
+    pipeline = Pipeline(None, setup.limits(loaded), Prices())
+    tailer = _tailer(loaded, environ, home, [], pipeline.fault)
+    log = AlertLog(log_dir / ALERTS, None, _complain_and_wait(report))
+    try:
+        fresh = 0
+        for _ in range(2):  # what one sweep finds twice gone is gone; a second look settles what was moving
+            for _ in tailer.sweep():
+                pass
+            while tailer.is_behind:
+                work = tailer.turn()
+                if work is not None:
+                    fresh += pipeline.process(work, tailer, log)
+                tailer.settle()
+        alerts: list[Alert] = []
+        pipeline.engine.finish(until, alerts)
+        fresh += pipeline.write(alerts, log)
+        log.sync()
+    finally:
+        tailer.close()
+        log.close()
+        os.close(held)
+    for one in pipeline.faults:
+        report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
+    return fresh
+
+
+def _complain_and_wait(report: Report) -> Callable[[OSError], None]:
+    def wait(error: OSError) -> None:
+        report(f"cannot write alerts: {error.strerror}; trying again")
+        time.sleep(1.0)
+
+    return wait
+
+
+def _tailer(loaded: Loaded, environ: Mapping[str, str], home: Path | None, cursors: list[checkpoint.Cursor], tell: Callable[[Fault], None]) -> Tailer:
+    return Tailer(
+        setup.roots(loaded, environ, home),
+        cursors,
+        max_line_bytes=loaded.settings.logs.max_line_bytes,
+        most_open=setup.most_open_files(),
+        history_s=loaded.settings.logs.history_s,
+        clock=time.monotonic,
+        wall=time.time,
+        tell=tell,
+    )
+
+
+class Daemon:
+    """Watches until it is told to stop. One thread does all the work; watchdog's only leaves notes."""
+
+    def __init__(self, load: Callable[[], Loaded], environ: Mapping[str, str], home: Path | None, report: Report) -> None:
+        self._load = load
+        self._environ = environ
+        self._home = home
+        self._report = report
+        self._systemd = Notifier(environ)
+        self._stopping = False
+        self._reloading = False
+        self._watch: Watch | None = None
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; the exit code. SIGHUP reads the settings again. A second signal ends at once: all is safe on disk."""
+        loaded = self._load()
+        log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+        state = setup.state_dir(log_dir)
+        held = setup.lock(state)
+        received: list[int] = []
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if received:
+                os._exit(128 + number)
+            received.append(number)
+            self._stopping = True
+            self._wake()
+
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._reloading = True
+            self._wake()
+
+        before = {number: signal.signal(number, handler) for number, handler in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload))}
+        try:
+            while not self._stopping:
+                self._reloading = False
+                self._session(loaded, log_dir, state)
+                if self._reloading and not self._stopping:
+                    loaded = self._reloaded(loaded)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(held)
+        return 130 if received and received[0] == signal.SIGINT else 0
+
+    def _wake(self) -> None:
+        if self._watch is not None:
+            self._watch.wake.set()
+
+    def _reloaded(self, loaded: Loaded) -> Loaded:
+        """The settings as they are now; those before where the new ones cannot be used."""
+        try:
+            fresh = self._load()
+            setup.roots(fresh, self._environ, self._home)
+        except Exception as error:  # noqa: BLE001  # a mistake in a settings file must not end the watch
+            self._report(f"settings stay as they were: {error}")
+            return loaded
+        if fresh.settings.logs.dir != loaded.settings.logs.dir:
+            self._report("another `logs.dir` takes effect with a restart")
+            return loaded
+        self._report("settings read again")
+        return fresh
+
+    def _session(self, loaded: Loaded, log_dir: Path, state: Path) -> None:
+        """With one set of settings, until it is time to stop or to read them again."""
+        saved, problem = checkpoint.load(state)
+        if problem is not None:
+            self._report(f"the checkpoint is not used, {problem}: reading all logs again, alerts that were written stay as they are")
+        pipeline = Pipeline(saved, setup.limits(loaded), Prices())
+        log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, self._wait_for_disk(pipeline))
+        tailer = _tailer(loaded, self._environ, self._home, saved.cursors if saved else [], pipeline.fault)
+        watch = self._watch = Watch(tailer.roots)
+        loop = _Loop(pipeline, tailer, log, watch, state, self._systemd)
+        try:
+            loop.start()
+            self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
+            self._report(f"watching {', '.join(str(root.path) for root in tailer.roots)}")
+            while not (self._stopping or self._reloading):
+                loop.step()
+            loop.drain()
+        except Stopped:
+            self._report("stopped while the disk was full: nothing is lost, what was not written is made again at the next start")
+        finally:
+            self._systemd.send(**({"STOPPING": 1} if self._stopping else {"RELOADING": 1}))
+            watch.close()
+            tailer.close()
+            log.close()
+
+    def _wait_for_disk(self, pipeline: Pipeline) -> Callable[[OSError], None]:
+        """Nothing may pass an alert that cannot be written: cursors stand still, the logs keep what is to come."""
+
+        def wait(error: OSError) -> None:
+            pipeline.fault(Fault(ALERTS, 0, "disk_full", error.strerror or str(error)))
+            self._report(f"cannot write alerts: {error.strerror}; waiting")
+            self._systemd.send(WATCHDOG=1)
+            if self._stopping or (self._watch is not None and self._pause(self._watch)):
+                raise Stopped
+
+        return wait
+
+    def _pause(self, watch: Watch) -> bool:
+        """A second, or until asked to stop; whether that was so."""
+        end = time.monotonic() + 1.0
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            watch.wake.wait(left)
+            watch.wake.clear()
+        return self._stopping
+
+
+class _Loop:
+    """The steps of the daemon, each short: hints, a slice of the sweep, turns, time, checkpoint, sleep."""
+
+    def __init__(self, pipeline: Pipeline, tailer: Tailer, log: AlertLog, watch: Watch, state: Path, systemd: Notifier) -> None:
+        self._pipeline = pipeline
+        self._tailer = tailer
+        self._log = log
+        self._watch = watch
+        self._state = state
+        self._systemd = systemd
+        now = time.monotonic()
+        self._started_at = datetime.now(UTC)
+        self._sweep: Iterator[None] | None = None
+        self._sweep_cost = 0.0
+        self._next_sweep = now
+        self._next_tick = now
+        self._next_checkpoint = now
+        self._next_sign = now
+        self._clock_offset = time.time() - now
+        self._rate_from = (now, pipeline.events)
+        self._has_caught_up = False
+
+    def start(self) -> None:
+        """Watch first, then look at everything: what comes between the two is seen by one of them."""
+        self._watch.refresh()
+        started = time.monotonic()
+        for _ in self._tailer.sweep():
+            pass
+        self._swept(time.monotonic() - started)
+        self._save()
+
+    def step(self) -> None:
+        """One round; sleeps at its end if there is nothing to do."""
+        self._take_hints()
+        self._advance_sweep(SLICE_S)
+        self._read(TURNS_S)
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+        if self._pipeline.has_moved and now >= self._next_checkpoint:
+            self._save()
+        if self._tailer.is_behind or self._sweep is not None:
+            return
+        deadline = min(self._next_tick, self._next_sweep, *([self._next_checkpoint] if self._pipeline.has_moved else []))
+        if (left := deadline - time.monotonic()) > 0:
+            self._watch.wake.wait(left)
+
+    def drain(self) -> None:
+        """Read what is there, within a budget, and leave everything in order."""
+        end = time.monotonic() + DRAIN_S
+        self._take_hints()
+        while self._tailer.is_behind and time.monotonic() < end:
+            self._read(TURNS_S)
+        self._save()
+
+    def _take_hints(self) -> None:
+        hints, lost = self._watch.take()
+        if lost:
+            self._pipeline.fault(Fault("inotify", 0, "queue_overflow", "events were lost; the sweep looks at everything now"))
+            self._sweep = self._tailer.sweep()
+            self._sweep_cost = 0.0
+        for (root, path), is_directory in hints.items():
+            if is_directory:
+                self._tailer.hint_directory(root, path)
+            else:
+                self._tailer.hint(root, path)
+        self._tailer.settle()
+
+    def _advance_sweep(self, budget: float) -> None:
+        started = time.monotonic()
+        if self._sweep is None:
+            if started < self._next_sweep:
+                return
+            if self._watch.refresh():
+                self._pipeline.has_moved = True
+            self._sweep = self._tailer.sweep()
+            self._sweep_cost = 0.0
+        for _ in self._sweep:
+            if time.monotonic() - started > budget:
+                self._sweep_cost += time.monotonic() - started
+                return
+        self._sweep = None
+        self._swept(self._sweep_cost + time.monotonic() - started)
+
+    def _swept(self, cost: float) -> None:
+        self._next_sweep = time.monotonic() + min(max(SWEEP_SHARE * cost, SWEEP_S), LONGEST_SWEEP_S)
+        self._watch.check_limit(self._tailer.directories)
+
+    def _read(self, budget: float) -> None:
+        end = time.monotonic() + budget
+        while self._tailer.is_behind:
+            work = self._tailer.turn()
+            if work is None:
+                break
+            self._pipeline.process(work, self._tailer, self._log)
+            if time.monotonic() > end:
+                return
+        self._log.sync()
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + 1.0
+        self._tailer.settle()
+        jump = time.time() - now - self._clock_offset
+        if abs(jump) > JUMP_S:
+            self._pipeline.engine.shift(timedelta(seconds=jump))
+            self._clock_offset += jump
+        alerts: list[Alert] = []
+        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind())
+        if self._pipeline.write(alerts, self._log):
+            self._log.sync()
+        if not self._has_caught_up and not self._tailer.is_behind:
+            self._has_caught_up = True
+            self._log.forget_old()
+        if self._systemd.watchdog_s is not None and now >= self._next_sign:
+            self._next_sign = now + self._systemd.watchdog_s
+            self._systemd.send(WATCHDOG=1, STATUS=f"{self._pipeline.engine.attempts_live} attempts live, {self._pipeline.events} events")
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        try:
+            self._pipeline.save(self._state, self._tailer, self._log)
+            self._write_status(started)
+        except OSError as error:
+            self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", error.strerror or str(error)))
+        cost = time.monotonic() - started
+        self._next_checkpoint = time.monotonic() + max(CHECKPOINT_S, CHECKPOINT_SHARE * cost)
+
+    def _write_status(self, now: float) -> None:
+        since, events = self._rate_from
+        elapsed = max(now - since, 0.001)
+        self._rate_from = (now, self._pipeline.events)
+        status = Status(
+            pid=os.getpid(),
+            started_at=self._started_at,
+            events_per_s=round((self._pipeline.events - events) / elapsed, 1),
+            inotify_ok=self._watch.is_working,
+            inotify_detail=self._watch.problem or "",
+            found_by_sweep=self._tailer.found_by_sweep,
+            attempts_live=self._pipeline.engine.attempts_live,
+        )
+        temporary = self._state / f"{STATUS}.new"
+        temporary.write_bytes(msgspec.json.encode(status))
+        temporary.replace(self._state / STATUS)

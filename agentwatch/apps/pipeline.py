@@ -1,0 +1,126 @@
+"""The data's way through the program, from a turn of the tailer to lines in the alert log and a checkpoint."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from agentwatch import checkpoint
+from agentwatch.alert_log import AlertLog
+from agentwatch.checkpoint import Checkpoint, FaultCount
+from agentwatch.core.engine import Engine, Price
+from agentwatch.core.limits import Limits
+from agentwatch.core.text import safe
+from agentwatch.formats.registry import FORMATS, recognise
+from agentwatch.model import Alert, Fault, Format, Item
+from agentwatch.sources.tailer import Stream, Tailer, Work
+
+MOST_FAULTS = 1000
+RECOGNISE_LINES = 50
+"""How many lines of a turn are asked for their format. A file that does not say is asked again at its next turn."""
+
+
+class Pipeline:
+    """Owns what is counted. Everything that must survive a crash leaves through `save`."""
+
+    def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price) -> None:
+        saved = saved or Checkpoint()
+        self.events = saved.events
+        self.alerts_by_type = saved.alerts_by_type
+        self._faults = {(one.fault.path, one.fault.kind): one for one in saved.faults}
+        self.engine = Engine(limits, price, saved.engine, self.fault)
+        self._decoders: dict[Stream, Format] = {}
+        self._moved: dict[Stream, None] = {}
+        self.has_moved = False
+
+    def fault(self, fault: Fault) -> None:
+        """Count what went wrong; the first of its kind in a file is kept."""
+        kind = safe(fault.kind, 80)
+        known = self._faults.get((fault.path, kind))
+        if known is not None:
+            known.count += 1
+        elif len(self._faults) < MOST_FAULTS:
+            self._faults[fault.path, kind] = FaultCount(Fault(fault.path, fault.offset, kind, safe(fault.detail, 200)))
+        self.has_moved = True
+
+    @property
+    def faults(self) -> Iterable[FaultCount]:
+        return self._faults.values()
+
+    def process(self, work: Work, tailer: Tailer, log: AlertLog) -> int:
+        """Judge the lines of a turn, write what they give rise to, and move the cursor; how many alerts were new."""
+        stream, turn = work.stream, work.turn
+        cursor = stream.cursor
+        for offset, kind, detail in turn.faults:
+            self.fault(Fault(cursor.source, offset, kind, detail))
+        alerts: list[Alert] = []
+        if turn.lines:
+            decoder = self._decoder(stream, turn.lines)
+            if decoder is None:
+                self._unrecognised(cursor.source, turn.lines, turn.offset)
+            else:
+                self._read(decoder, stream, turn.lines, turn.offset, alerts)
+        tailer.advance(work)
+        self._moved[stream] = None
+        self.has_moved = True
+        return self.write(alerts, log)
+
+    def write(self, alerts: list[Alert], log: AlertLog) -> int:
+        """Append alerts; how many of them were new. All are counted: what a crash made us make again, it made us forget before."""
+        if not alerts:
+            return 0
+        self.has_moved = True
+        for alert in alerts:
+            self.alerts_by_type[alert.type] = self.alerts_by_type.get(alert.type, 0) + 1
+        return log.append(alerts)
+
+    def save(self, state: Path, tailer: Tailer, log: AlertLog) -> None:
+        """Alerts durable first, then cursors and state together. Raises OSError where the disk says no; the old checkpoint stays."""
+        for stream in self._moved:
+            decoder = self._decoders.get(stream)
+            if decoder is not None and decoder.memory is not None:
+                stream.cursor.memory = msgspec.Raw(msgspec.json.encode(decoder.memory))
+        self._moved.clear()
+        log.sync()
+        checkpoint.save(
+            state,
+            Checkpoint(
+                alerts=log.position(),
+                cursors=tailer.cursors(),
+                engine=self.engine.snapshot(),
+                events=self.events,
+                alerts_by_type=self.alerts_by_type,
+                faults=list(self._faults.values()),
+            ),
+        )
+        self.has_moved = False
+
+    def _decoder(self, stream: Stream, lines: list[bytes]) -> Format | None:
+        decoder = self._decoders.get(stream)
+        if decoder is not None:
+            return decoder
+        cursor = stream.cursor
+        if cursor.format is None:
+            cursor.format = recognise(cursor.path, lines[:RECOGNISE_LINES])
+        row = FORMATS.get(cursor.format) if cursor.format is not None else None
+        if row is None:
+            return None
+        decoder = self._decoders[stream] = row.decoder(cursor.memory)
+        return decoder
+
+    def _read(self, decoder: Format, stream: Stream, lines: list[bytes], offset: int, alerts: list[Alert]) -> None:
+        source, scope = stream.cursor.source, stream.scope
+
+        def feed(items: Iterable[Item]) -> None:
+            self.events += self.engine.feed(source, scope, items, decoder, alerts)
+
+        def fault(place: int, kind: str, detail: str) -> None:
+            self.fault(Fault(source, place, kind, detail))
+
+        decoder.read(lines, offset, feed, fault)
+
+    def _unrecognised(self, source: str, lines: list[bytes], offset: int) -> None:
+        for line in lines:
+            if line.strip():
+                self.fault(Fault(source, offset, "unrecognised"))
+            offset += len(line)

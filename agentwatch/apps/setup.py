@@ -1,0 +1,93 @@
+"""From settings to what the program works with: thresholds, the directories to read, the state directory."""
+
+import fcntl
+import os
+import resource
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from agentwatch.core.limits import Limits
+from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
+from agentwatch.formats.registry import FORMATS
+from agentwatch.settings import Loaded
+from agentwatch.sources.tree import Root
+
+STATE_DIR = ".agentwatch"
+MOST_OPEN = 512
+
+
+def limits(loaded: Loaded) -> Limits:
+    """The detectors' thresholds."""
+    settings = loaded.settings
+    return Limits(
+        error_loop_threshold=settings.error_loop.threshold,
+        error_loop_window=timedelta(seconds=settings.error_loop.window_s),
+        tool_loop_threshold=settings.tool_loop.threshold,
+        tool_loop_window=timedelta(seconds=settings.tool_loop.window_s),
+        stuck=timedelta(milliseconds=settings.stuck.threshold_ms),
+        stuck_is_explicit=loaded.explicit("stuck.threshold_ms"),
+        cost_usd=settings.cost.usd_per_session,
+        restarts_threshold=settings.restarts.threshold,
+        restarts_window=timedelta(seconds=settings.restarts.window_s),
+        failed_session_threshold=settings.failed_session.threshold,
+        cooldown=timedelta(seconds=settings.alerts.cooldown_s),
+    )
+
+
+def roots(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> tuple[Root, ...]:
+    """The log directory, and the folders of the agents whose formats are watched.
+
+    Raises SettingsError for a format that does not exist.
+    """
+    chosen = set(loaded.settings.logs.sources)
+    unknown = sorted(chosen - {"all", "none", *FORMATS})
+    if unknown:
+        raise SettingsError(f"`logs.sources` from {loaded.origins['logs.sources']}: there is no format `{unknown[0]}`", hint=f"known are all, none, {', '.join(FORMATS)}")
+    found = [Root(_real(loaded.settings.logs.dir), is_log_dir=True)]
+    if home is not None:
+        for name, row in FORMATS.items():
+            if "all" in chosen or name in chosen:
+                found.extend(Root(_real(place), is_log_dir=False, format=name) for place in row.places(environ, home))
+    return tuple(dict.fromkeys(found))
+
+
+def state_dir(log_dir: Path) -> Path:
+    """`.agentwatch` in the log directory, made if need be, for its owner alone.
+
+    Raises StorageError where it cannot be made, or where others may write to it: its content is trusted.
+    """
+    path = log_dir / STATE_DIR
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise StorageError(f"cannot make `{path}`: {error.strerror}", hint="choose another directory with `--log-dir`") from error
+    if path.is_symlink() or mode & 0o022:
+        raise StorageError(f"`{path}` can be written by others (mode {mode & 0o777:o})", hint=f"run `chmod 700 {path}`")
+    return path
+
+
+def lock(state: Path) -> int:
+    """Take the state directory for this process; the descriptor that holds it. Raises AlreadyRunningError where another has it."""
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise AlreadyRunningError(f"another agentwatch (pid {pid}) watches `{state.parent}`", hint="see `agentwatch status`") from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
+
+
+def most_open_files() -> int:
+    """How many logs may be open at once: half of what the process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(4, min(MOST_OPEN, soft // 2))
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -1,0 +1,27 @@
+"""Tells systemd how we are, when it asks. The protocol of sd_notify(3) in its plain form."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Sends to `$NOTIFY_SOCKET`, or nowhere. `watchdog_s` is half of the interval that systemd wants signs of life in; None: it wants none."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog_s: float | None = None
+        if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()) and environ.get("WATCHDOG_USEC", "").isdecimal():
+            self.watchdog_s = int(environ["WATCHDOG_USEC"]) / 2e6
+
+    def send(self, **state: str | int) -> None:
+        """One datagram, e.g. `send(READY=1, STATUS="watching")`. A manager that does not listen is no error."""
+        if not self._address:
+            return
+        message = "\n".join(f"{name}={value}" for name, value in state.items()).encode()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            try:
+                out.sendto(message, self._address)
+            except OSError:
+                return
