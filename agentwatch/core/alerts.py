@@ -6,6 +6,7 @@ began. No clock, counter, path or process takes part, so the same log gives the 
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -113,6 +114,14 @@ class Reporter:
         out.append(_alert(session, finding, identity, episode.episode_id, Status.ESCALATED, episode.level))
 
 
+def _safe(text: str, limit: int) -> str:
+    """`safe`, remembered for short texts: the lines of one alert often say the same, and attempts repeat themselves."""
+    return _remembered(text, limit) if len(text) <= limit else safe(text, limit)
+
+
+_remembered = lru_cache(maxsize=4096)(safe)
+
+
 def alert_id(attempt_id: str, finding: Finding, status: Status, level: int, episode_id: str = "") -> str:
     """16 hex digits. The first line of an episode rests on where it began, the later ones on it and their step."""
     first = finding.spots[0]
@@ -129,14 +138,14 @@ def _alert(session: Session, finding: Finding, identity: str, episode_id: str, s
         alert_id=identity,
         type=finding.type,
         severity=severity,
-        attempt_id=safe(session.attempt_id, 200),
+        attempt_id=_safe(session.attempt_id, 200),
         recommendation=recommendation,
         summary=safe(finding.summary),
-        evidence=tuple(Evidence(source=safe(session.source, 300), offset=spot.place, timestamp=spot.at, text=safe(spot.text)) for spot in _few(finding.spots)),
+        evidence=tuple(Evidence(source=_safe(session.source, 300), offset=spot.place, timestamp=spot.at, text=_safe(spot.text, 500)) for spot in _few(finding.spots)),
         episode_id=episode_id,
         status=status,
         context=session.context,
-        detail={name: safe(value) if isinstance(value, str) else value for name, value in finding.detail.items()},
+        detail={name: _safe(value, 500) if isinstance(value, str) else value for name, value in finding.detail.items()},
     )
 
 

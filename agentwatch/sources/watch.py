@@ -15,6 +15,10 @@ from agentwatch.sources.tree import Root
 # At 10,000 directories each of these warnings carries 1 MB of watchdog's watch table; on an undrained stderr its thread stops.
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.observers\.inotify$")
 
+# What watchdog logs is for its developers; what matters to us is heard by `_OverflowListener`.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
+logging.getLogger("watchdog").propagate = False
+
 EVENTS: list[type[FileSystemEvent]] = [FileModifiedEvent, FileCreatedEvent, FileMovedEvent, FileDeletedEvent, DirCreatedEvent, DirDeletedEvent, DirMovedEvent]
 """Without the events that our own reading makes (open, close)."""
 
