@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import orjson
 
-from agentwatch.core.text import safe
 from agentwatch.model import Alert, AlertPosition
 
 NAME = "agent-alerts.jsonl"
@@ -141,7 +139,6 @@ class AlertLog:
 
 def as_line(alert: Alert) -> bytes:
     """The alert as contract section 3 has it: type-specific fields beside the common ones, unknown ones left out."""
-    context = {name: safe(value, 300) for name, value in msgspec.structs.asdict(alert.context).items() if value}
     line = {
         "timestamp": _iso(alert.timestamp),
         "alert_id": alert.alert_id,
@@ -149,7 +146,6 @@ def as_line(alert: Alert) -> bytes:
         "severity": alert.severity,
         "status": alert.status,
         "attempt_id": alert.attempt_id,
-        **context,
         **alert.detail,
         "recommendation": alert.recommendation,
         "summary": alert.summary,

@@ -59,22 +59,31 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
 
 def load(directory: Path) -> tuple[Checkpoint | None, str | None]:
     """The checkpoint, and why it cannot be used if it cannot. A damaged one is set aside as `.bad`; never a reason not to start."""
-    path = directory / NAME
+    checkpoint, problem = read(directory)
+    if problem is not None:
+        path = directory / NAME
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(f"{NAME}.bad"))
+    return checkpoint, problem
+
+
+def read(directory: Path) -> tuple[Checkpoint | None, str | None]:
+    """As `load`, for one who only looks: nothing is moved. Both are None where there is none yet."""
     try:
-        data = path.read_bytes()
+        data = (directory / NAME).read_bytes()
     except FileNotFoundError:
         return None, None
     except OSError as error:
-        return None, str(error)
+        return None, f"it cannot be read: {error.strerror}"
     found, _, body = data.partition(b"\n")
     if found != _sum(body):
-        return None, _set_aside(path, "its checksum is wrong")
+        return None, "its checksum is wrong"
     try:
         checkpoint = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return None, _set_aside(path, f"it cannot be read: {error}")
+        return None, f"it cannot be read: {error}"
     if checkpoint.version != VERSION:
-        return None, _set_aside(path, f"it is of version {checkpoint.version}")
+        return None, f"it is of version {checkpoint.version}"
     for cursor in checkpoint.cursors:
         cursor.memory = cursor.memory.copy()
     return checkpoint, None
@@ -82,9 +91,3 @@ def load(directory: Path) -> tuple[Checkpoint | None, str | None]:
 
 def _sum(body: bytes) -> bytes:
     return blake2b(body, digest_size=16).hexdigest().encode()
-
-
-def _set_aside(path: Path, why: str) -> str:
-    with contextlib.suppress(OSError):
-        path.replace(path.with_name(f"{NAME}.bad"))
-    return why

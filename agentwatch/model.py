@@ -77,7 +77,7 @@ class Usage(msgspec.Struct, gc=False, frozen=True):
         return self.input + self.output + self.cache_read + self.cache_write
 
 
-class Data(msgspec.Struct, gc=False):
+class Data(msgspec.Struct, gc=False, omit_defaults=True):
     """What an event says, as far as anything here asks. An absent field has its default, whatever the event's type.
 
     `tool_params`, `result`, `output` and `prompt` stay undecoded JSON (`msgspec.Raw`): most are never looked at, and two that
@@ -117,7 +117,7 @@ class Outcome(msgspec.Struct, gc=False):
     status: str | None = None
 
 
-class Event(msgspec.Struct, gc=False):
+class Event(msgspec.Struct, gc=False, omit_defaults=True):
     """One thing an agent did. `lane` is a sub-agent's id inside the attempt, None for the agent itself.
 
     `timestamp` is what the log says; where a format has none it is inferred from its neighbours and `inferred` is set.
@@ -156,8 +156,8 @@ class Evidence(msgspec.Struct, gc=False):
 class Alert(msgspec.Struct, gc=False, omit_defaults=True):
     """A judgement about events, as one line of `agent-alerts.jsonl` has it.
 
-    `timestamp` is the moment the evidence was complete, never the moment of writing. `detail` holds the fields that only this
-    type has (contract, section 3); they stand at the top level of the line.
+    `timestamp` is the moment the evidence was complete, never the moment of writing. `detail` holds what is known of the attempt
+    and the fields that only this type has (contract, section 3); they stand at the top level of the line. Every text is safe.
     """
 
     timestamp: Time
@@ -170,7 +170,6 @@ class Alert(msgspec.Struct, gc=False, omit_defaults=True):
     evidence: tuple[Evidence, ...]
     episode_id: str
     status: Status
-    context: Context
     detail: dict[str, object]
 
 

@@ -15,7 +15,7 @@ from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
 from agentwatch.apps import setup
 from agentwatch.apps.pipeline import Pipeline
-from agentwatch.model import Alert, Fault
+from agentwatch.model import Alert, Cursor, Fault
 from agentwatch.pricing import Prices
 from agentwatch.sdnotify import Notifier
 from agentwatch.settings import Loaded
@@ -100,7 +100,7 @@ def _complain_and_wait(report: Report) -> Callable[[OSError], None]:
     return wait
 
 
-def _tailer(loaded: Loaded, environ: Mapping[str, str], home: Path | None, cursors: list[checkpoint.Cursor], tell: Callable[[Fault], None]) -> Tailer:
+def _tailer(loaded: Loaded, environ: Mapping[str, str], home: Path | None, cursors: list[Cursor], tell: Callable[[Fault], None]) -> Tailer:
     return Tailer(
         setup.roots(loaded, environ, home),
         cursors,

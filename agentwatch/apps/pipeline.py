@@ -12,10 +12,13 @@ from agentwatch.core.engine import Engine, Price
 from agentwatch.core.limits import Limits
 from agentwatch.core.text import safe
 from agentwatch.formats.registry import FORMATS, recognise
-from agentwatch.model import Alert, Fault, Format, Item
+from agentwatch.model import NOTHING, Alert, Fault, Format, Item
 from agentwatch.sources.tailer import Stream, Tailer, Work
 
 MOST_FAULTS = 1000
+NO_MEMORY = msgspec.Raw(b"null")
+"""What a cursor says whose decoder has remembered nothing yet."""
+
 RECOGNISE_LINES = 50
 """How many lines of a turn are asked for their format. A file that does not say is asked again at its next turn."""
 
@@ -105,7 +108,7 @@ class Pipeline:
         row = FORMATS.get(cursor.format) if cursor.format is not None else None
         if row is None:
             return None
-        decoder = self._decoders[stream] = row.decoder(cursor.memory)
+        decoder = self._decoders[stream] = row.decoder(NOTHING if cursor.memory == NO_MEMORY else cursor.memory)
         return decoder
 
     def _read(self, decoder: Format, stream: Stream, lines: list[bytes], offset: int, alerts: list[Alert]) -> None:

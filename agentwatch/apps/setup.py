@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ from agentwatch.sources.tree import Root
 
 STATE_DIR = ".agentwatch"
 MOST_OPEN = 512
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
+"""`agentwatch status` holds the lock for a moment, to see whether it is free: that is no other daemon."""
 
 
 def limits(loaded: Loaded) -> Limits:
@@ -72,12 +75,16 @@ def state_dir(log_dir: Path) -> Path:
 def lock(state: Path) -> int:
     """Take the state directory for this process; the descriptor that holds it. Raises AlreadyRunningError where another has it."""
     fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise AlreadyRunningError(f"another agentwatch (pid {pid}) watches `{state.parent}`", hint="see `agentwatch status`") from error
+    for last in (*[False] * LOCK_TRIES, True):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if last:
+                pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(fd)
+                raise AlreadyRunningError(f"another agentwatch (pid {pid}) watches `{state.parent}`", hint="see `agentwatch status`") from error
+            time.sleep(LOCK_PAUSE_S)
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd

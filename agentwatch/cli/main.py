@@ -1,73 +1,208 @@
-"""The commands. Parses, calls an app, prints what went wrong; everything else stands elsewhere."""
+"""The commands. Parses, calls an app, prints what came of it or what went wrong; everything else stands elsewhere."""
 
 import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli.options import AsJson, Config, LogDir, examples, moment, since
 from agentwatch.errors import AgentwatchError, UsageError
+
+if TYPE_CHECKING:
+    from agentwatch.settings import Loaded
 
 app = typer.Typer(
     name="agentwatch",
-    help="Watches the logs of coding agents that run unattended, and says which one loops, hangs or burns money, and why.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    epilog=examples(
+        "agentwatch demo              see it work, on recorded sessions",
+        "agentwatch run               watch the agents of this machine",
+        "agentwatch doctor            what would be watched, and what is wrong",
+        "agentwatch COMMAND --help    more of each",
+    ),
 )
-
-LogDir = Annotated[Path | None, typer.Option("--log-dir", metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file, trusted like the user's own.")]
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _top(context: typer.Context, *, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Watches the logs of coding agents that run unattended, and says which one loops, hangs or burns money, and why."""
     if version:
         print(f"agentwatch {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        _say(context.get_help())
+        raise typer.Exit(2)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "agentwatch run",
+        "agentwatch run --once --log-dir copied-logs",
+        "agentwatch run --once --until 2026-02-09T12:00Z    judges silence as of noon",
+    )
+)
 def run(
+    *,
     log_dir: LogDir = None,
     config: Config = None,
     once: Annotated[bool, typer.Option("--once", help="Read all there is, write alerts, exit. Time is the log's own.")] = False,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="With --once: where the clock ends (ISO 8601). [default: the newest event]")] = None,
-) -> None:
-    """Watch, in the foreground, until Ctrl-C or SIGTERM. Alerts go to `agent-alerts.jsonl` in the log directory."""
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="With --once: where the clock ends (ISO 8601). [default: the newest event]")
+    ] = None,
+) -> int:
+    """Watch until Ctrl-C or SIGTERM.
+
+    In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
+    SIGHUP reads the settings again.
+    """
     from agentwatch.apps import daemon
 
-    end = _time(until)
+    end = moment("--until", until)
     if end is not None and not once:
         raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")
     if once:
-        fresh = daemon.once(_load(log_dir, config), os.environ, _home(), end, _say)
-        _say(f"{fresh} new alerts in {_load(log_dir, config).settings.logs.dir / 'agent-alerts.jsonl'}")
-        return
-    raise typer.Exit(daemon.Daemon(lambda: _load(log_dir, config), os.environ, _home(), _say).run())
+        loaded = _load(log_dir, config)
+        fresh = daemon.once(loaded, os.environ, _home(), end, _say)
+        _say(f"{fresh} new alerts in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
+        return 0
+    return daemon.Daemon(lambda: _load(log_dir, config), os.environ, _home(), _say).run()
+
+
+@app.command(
+    epilog=examples(
+        "agentwatch status",
+        "agentwatch status --json | jq '.files[] | select(.lag_bytes > 0)'",
+        "agentwatch status >/dev/null || systemctl --user restart agentwatch",
+    )
+)
+def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = False) -> int:
+    """How the daemon is doing.
+
+    Files and what of them is unread, attempts, events, alerts, faults, and whether inotify works. Exits 1 when no daemon runs for the log directory, and shows what is known all the same.
+    """
+    from agentwatch.apps.status import look, page
+    from agentwatch.ui.page import show
+
+    health = look(_load(log_dir, config).settings.logs.dir)
+    if as_json:
+        print(_json(health))
+    else:
+        show(page(health), sys.stdout)
+    return 0 if health.running else 1
+
+
+@app.command(epilog=examples("agentwatch doctor", "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"))
+def doctor(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = False) -> int:
+    """What is wrong, and how to mend it.
+
+    Settings and where each value comes from, what would be watched, limits, permissions, disk. Changes nothing. Exits 1 when something is broken, 2 when the settings cannot be used.
+    """
+    from agentwatch.apps.doctor import examine, page
+    from agentwatch.ui.page import show
+
+    report = examine(lambda: _load(log_dir, config), log_dir, os.environ, _home())
+    if as_json:
+        print(_json(report))
+    else:
+        show(page(report), sys.stdout)
+    return report.exit_code
+
+
+@app.command(
+    epilog=examples(
+        "agentwatch alerts --since 2h",
+        "agentwatch alerts --type error_loop --type stuck_agent",
+        "agentwatch alerts --attempt attempt-17 --json | jq -r .summary",
+    )
+)
+def alerts(
+    *,
+    log_dir: LogDir = None,
+    config: Config = None,
+    after: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only those since then: 30m, 2h, 7d, or 2026-02-09T08:00:00Z.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only those of this type. May be given more than once.")] = None,
+    attempt: Annotated[str | None, typer.Option("--attempt", metavar="ID", help="Only those of this attempt. The beginning of its id is enough.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one alert a line, as the alert log has it.")] = False,
+) -> None:
+    """List the alerts, the newest last.
+
+    Those in the log directory, rotated files included. Times are UTC, as in the logs.
+    """
+    from agentwatch.apps.alerts import as_json as as_line
+    from agentwatch.apps.alerts import page, read
+    from agentwatch.ui.page import show
+
+    directory = _load(log_dir, config).settings.logs.dir
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt)
+    if not found:
+        _say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
+    for alert in found:
+        if as_json:
+            print(as_line(alert))
+        else:
+            show(page(alert), sys.stdout)
+
+
+@app.command(epilog=examples("agentwatch demo", "agentwatch demo --speed 30 --keep"))
+def demo(
+    *,
+    speed: Annotated[float, typer.Option("--speed", min=1, max=120, metavar="FACTOR", help="How much faster than it happened.")] = 60,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch directory, to look at logs and alerts.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="No colours, no wrapping.")] = False,
+) -> int:
+    """See it work, on recorded sessions.
+
+    They are played into a scratch directory, and a daemon watches them. Takes 25 seconds at the usual speed. Nothing outside the scratch directory is read or written.
+    """
+    from agentwatch.apps.demo import play
+    from agentwatch.ui.page import show
+
+    return play(speed, keep=keep, show=lambda blocks: show(blocks, sys.stdout, plain=plain))
 
 
 def main() -> None:
     """The entry point: what a user did wrong is told in two lines, not in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal in another encoding is no reason to fail
     try:
-        app()
+        code = app(prog_name="agentwatch", standalone_mode=False)
+        sys.stdout.flush()
     except AgentwatchError as error:
-        _say(f"error: {error}")
-        if error.hint:
-            _say(f"\nhint: {error.hint}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = _refuse(str(error), error.hint, error.exit_code)
+    except TyperException as error:
+        code = _refuse_usage(error)
+    except (BrokenPipeError, SystemExit) as error:
+        # typer makes a SystemExit of a closed pipe, with the code of a failure.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # what is left to flush goes nowhere
+        code = 0
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    sys.exit(code)
 
 
-def _load(log_dir: Path | None, config: Path | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  # its class costs 30 ms to import
+def _refuse(message: str, hint: str | None, code: int) -> int:
+    _say(f"error: {message}")
+    if hint:
+        _say(f"\nhint: {hint}")
+    return code
+
+
+def _refuse_usage(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "agentwatch"
+    return _refuse(error.format_message(), f"see `{command} --help`", error.exit_code)
+
+
+def _load(log_dir: Path | None, config: Path | None) -> "Loaded":
     from agentwatch.settings import load
 
     return load(cwd=Path.cwd(), environ=os.environ, home=_home(), flags={"logs.dir": log_dir}, config=config)
@@ -81,14 +216,10 @@ def _home() -> Path | None:
         return None
 
 
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"`--until {text}` is no time", hint="give it as in 2026-02-09T08:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def _json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
 
 
 def _say(text: str) -> None:

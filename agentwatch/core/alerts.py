@@ -6,14 +6,13 @@ began. No clock, counter, path or process takes part, so the same log gives the 
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
 from agentwatch.core.state import Episode, Session
-from agentwatch.core.text import safe
-from agentwatch.model import Alert, Evidence, Severity, Status
+from agentwatch.core.text import safe_each
+from agentwatch.model import Alert, Context, Evidence, Severity, Status
 
 ESCALATE_AT = 4
 """A problem that has grown this many times over is told again (detection.md, section 5: "the count has grown x4")."""
@@ -31,6 +30,9 @@ _RECOMMENDATIONS = {
     "failed_session_high_errors": ("analyze_root_cause", Severity.HIGH),
     "failed_session_transient_errors": ("switch_sdk_or_backoff_retry", Severity.MEDIUM),
 }
+
+
+CONTEXT = Context.__struct_fields__
 
 
 class Spot(msgspec.Struct, frozen=True, gc=False):
@@ -66,18 +68,26 @@ class Reporter:
         """One more occurrence of `key`. Opens an episode when the threshold is crossed, escalates it as it grows.
 
         `size` is the number of occurrences that crossing stands for. Within the cool-down after the last occurrence it is still
-        the same episode, whatever the window says.
+        the same episode, whatever the window says; after a recovery too, where the threshold is crossed again: a loop that stops
+        and starts every minute is one incident.
         """
         name = f"{kind}:{key}"
         episode = session.episodes.get(name) if session.episodes else None
-        if episode is not None and not episode.recovered and abs(at - episode.last_at) <= self._cooldown:
-            episode.count += 1
-            episode.last_at = at
-            if episode.count >= episode.next_count:
-                self._escalate(session, episode, describe(episode.count, Status.ESCALATED), out)
-            return
-        if crossed:
-            self.open(session, describe(size, Status.OPEN), size, out)
+        if episode is not None and (crossed or not episode.recovered) and abs(at - episode.last_at) <= self._cooldown:
+            self._grow(session, episode, at, describe, out)
+        elif crossed:
+            finding = describe(size, Status.OPEN)
+            if episode is not None and episode.episode_id == alert_id(session.attempt_id, finding, Status.OPEN, 0):
+                # It never ended: a loop that goes round more slowly than the cool-down.
+                self._grow(session, episode, at, describe, out)
+            else:
+                self.open(session, finding, size, out)
+
+    def _grow(self, session: Session, episode: Episode, at: datetime, describe: Describe, out: list[Alert]) -> None:
+        episode.count += 1
+        episode.last_at = at
+        if episode.count >= episode.next_count:
+            self._escalate(session, episode, describe(episode.count, Status.ESCALATED), out)
 
     def open(self, session: Session, finding: Finding, size: int, out: list[Alert]) -> Episode:
         """A new episode and its first line."""
@@ -109,17 +119,10 @@ class Reporter:
 
     def _escalate(self, session: Session, episode: Episode, finding: Finding, out: list[Alert]) -> None:
         episode.level += 1
+        episode.recovered = False
         episode.next_count = episode.count * ESCALATE_AT
         identity = alert_id(session.attempt_id, finding, Status.ESCALATED, episode.level, episode.episode_id)
         out.append(_alert(session, finding, identity, episode.episode_id, Status.ESCALATED, episode.level))
-
-
-def _safe(text: str, limit: int) -> str:
-    """`safe`, remembered for short texts: the lines of one alert often say the same, and attempts repeat themselves."""
-    return _remembered(text, limit) if len(text) <= limit else safe(text, limit)
-
-
-_remembered = lru_cache(maxsize=4096)(safe)
 
 
 def alert_id(attempt_id: str, finding: Finding, status: Status, level: int, episode_id: str = "") -> str:
@@ -133,19 +136,24 @@ def _alert(session: Session, finding: Finding, identity: str, episode_id: str, s
     recommendation, severity = _RECOMMENDATIONS[finding.type]
     for _ in range(level):
         severity = _RAISED[severity]
+    spots = list(_few(finding.spots))
+    context = {name: value for name in CONTEXT if (value := getattr(session.context, name))}
+    said = {name: value for name, value in finding.detail.items() if isinstance(value, str)}
+    lists = {name: safe_each(value) for name, value in finding.detail.items() if isinstance(value, list)}
+    texts = safe_each([session.attempt_id, session.source, finding.summary, *context.values(), *said.values(), *(spot.text for spot in spots)])
+    attempt_id, source, summary, *rest = texts
     return Alert(
         timestamp=finding.at,
         alert_id=identity,
         type=finding.type,
         severity=severity,
-        attempt_id=_safe(session.attempt_id, 200),
+        attempt_id=attempt_id,
         recommendation=recommendation,
-        summary=safe(finding.summary),
-        evidence=tuple(Evidence(source=_safe(session.source, 300), offset=spot.place, timestamp=spot.at, text=_safe(spot.text, 500)) for spot in _few(finding.spots)),
+        summary=summary,
+        evidence=tuple(Evidence(source, spot.place, spot.at, text) for spot, text in zip(spots, rest[len(context) + len(said) :], strict=True)),
         episode_id=episode_id,
         status=status,
-        context=session.context,
-        detail={name: _safe(value, 500) if isinstance(value, str) else value for name, value in finding.detail.items()},
+        detail={**dict(zip(context, rest, strict=False)), **finding.detail, **lists, **dict(zip(said, rest[len(context) :], strict=False))},
     )
 
 

@@ -12,18 +12,25 @@ from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.detectors.cost_anomaly import CostAnomaly
-from agentwatch.core.detectors.stuck_agent import DECLARED, DECLARES, MOST_PATIENCE_S, PATIENCE_S, TIMEOUTS, TOOL_GRACE_S, TOOL_LIMIT_S, StuckAgent
+from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
-from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, Ended, Lane, OpenCall, Session
+from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Ended, Lane, Owes, Session
 from agentwatch.model import Alert, Context, Data, Event, Fault, Item, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
 """USD of one step of a model at a time; None where the model's price is not known."""
 
-Tracker = Callable[[Session, Lane, Event, int], None]
-Row = tuple[Tracker | None, tuple[Handler, ...], bool, bool]
-"""For a type of event: who keeps the session's state, which detectors look, whether it is there to tell tokens, whether it ends the session."""
+SPENDS, ENDS = "spends", "ends"
+SPECIAL = {"usage": SPENDS, "session_end": ENDS}
+OWES: dict[str, Owes] = {
+    **dict.fromkeys(("tool_call", "tool_result", "turn_start", "user_message", "followup_sent", "session_start"), "model"),
+    "agent_output": "text",
+    "turn_end": "user",
+}
+Row = tuple[tuple[Handler, ...], str | None, Owes | None]
+"""For a type of event: who keeps the session's state and which detectors look, in this order; what else it does; who owes the next one."""
 
+NOBODY: Row = ((), None, None)
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
@@ -65,23 +72,21 @@ class Engine:
         reporter = Reporter(limits.cooldown)
         self._stuck = StuckAgent(limits, reporter)
         self._cost = CostAnomaly(limits, reporter)
-        handlers: dict[str, list[Handler]] = defaultdict(list)
+        handlers: dict[str, list[Handler]] = defaultdict(
+            list,
+            {kind: [] for kind in (*OWES, *SPECIAL)},
+            tool_call=[self._called],
+            tool_result=[self._returned],
+            turn_end=[self._handed_over],
+            user_message=[self._user_spoke],
+            followup_sent=[self._user_spoke],
+            session_start=[self._user_spoke],
+        )
         for detector in (*(make(limits, reporter) for make in DETECTORS), self._cost):
             for kind, handler in detector.handlers.items():
                 handlers[kind].append(handler)
-        trackers: dict[str, Tracker] = {
-            "tool_call": self._called,
-            "tool_result": self._returned,
-            "agent_output": self._spoke,
-            "turn_end": self._handed_over,
-            "turn_start": self._model_owes,
-            "user_message": self._model_owes,
-            "followup_sent": self._model_owes,
-            "session_start": self._model_owes,
-        }
-        self._table: dict[str, Row] = {
-            kind: (trackers.get(kind), tuple(handlers[kind]), kind == "usage", kind == "session_end") for kind in {*trackers, *handlers, "usage"}
-        }
+        self._failed = tuple(handlers.pop("failure", ()))
+        self._table: dict[str, Row] = {kind: (tuple(found), SPECIAL.get(kind), OWES.get(kind)) for kind, found in handlers.items()}
         snapshot = snapshot or Snapshot()
         self._scopes = snapshot.scopes
         self._ended, self._ended_before = snapshot.ended, snapshot.ended_before
@@ -109,7 +114,6 @@ class Engine:
             sessions = self._scopes[scope] = {}
         find = sessions.get
         table = self._table.get
-        unknown: Row = (None, (), False, False)
         count = 0
         for event, place, line in items:
             count += 1
@@ -120,24 +124,24 @@ class Engine:
                     if session is None:
                         continue
                 now = event.timestamp
-                if now > session.horizon:
-                    session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
-                elif now < session.last:
+                if now < session.last:
                     self._backwards(session, now)
-                lane = session.main if event.lane is None else _lane(session, event.lane)
-                track, handlers, spends, ends = table(event.event_type, unknown)
-                if track is not None:
-                    track(session, lane, event, place)
-                data = event.data
-                if (data.usage is not None or data.cost_usd is not None or spends) and not ends:
-                    self._spend(session, event, place, reader, line, out)
-                for handler in handlers:
-                    handler(session, lane, event, place, out)
-                if now > session.last:
+                else:
+                    if now > session.horizon:
+                        session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
                     session.last = now
                 session.place = place
                 session.source = source
-                if ends:
+                lane = session.main if event.lane is None else _lane(session, event.lane)
+                handlers, special, owes = table(event.event_type, NOBODY)
+                if owes is not None:
+                    lane.owes = owes
+                data = event.data
+                if (data.cost_usd is not None or data.usage is not None or special is SPENDS) and special is not ENDS:
+                    self._spend(session, event, place, reader, line, out)
+                for handler in handlers:
+                    handler(session, lane, event, place, out)
+                if special is ENDS:
                     self._end(sessions, scope, session)
             except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
                 self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
@@ -267,51 +271,47 @@ class Engine:
             session.cost_usd += cost
             self._cost.spent(session, event.timestamp, place, out)
 
-    def _called(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+    def _called(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         data = event.data
-        if len(data.tool_params) > EMPTY_BYTES:
+        size = len(data.tool_params)
+        if size > EMPTY_BYTES:
             session.rich = True
-        lane.owes = "model"
-        identity = data.tool_call_id
-        if identity is None:
+        if data.tool_call_id is None:
             return
         calls = lane.open_calls
         if calls is None:
             calls = lane.open_calls = {}
         elif len(calls) >= MOST_OPEN_CALLS:
             del calls[next(iter(calls))]
-        name = data.tool_name or "unknown"
-        calls[identity] = OpenCall(name, event.timestamp, place, _patience(name, data))
+        if size > MOST_PARAMS_BYTES:
+            event = Event(event.timestamp, "", "tool_call", Data(tool_name=data.tool_name))
+        calls[data.tool_call_id] = event
 
-    def _returned(self, session: Session, lane: Lane, event: Event, place: int) -> None:
-        lane.owes = "model"
-        if event.data.is_error is None:
-            _older_form(event.data)
-        identity = event.data.tool_call_id
-        if identity is None or lane.open_calls is None:
-            return
-        call = lane.open_calls.pop(identity, None)
-        if call is not None and event.data.tool_name is None:
-            event.data.tool_name = call.tool_name
+    def _returned(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        data = event.data
+        if data.is_error is None:
+            _older_form(data)
+        if data.tool_call_id is not None and lane.open_calls:
+            call = lane.open_calls.pop(data.tool_call_id, None)
+            if call is not None and data.tool_name is None:
+                data.tool_name = call.data.tool_name
+        if data.is_error:
+            for handler in self._failed:
+                handler(session, lane, event, place, out)
 
-    def _spoke(self, session: Session, lane: Lane, event: Event, place: int) -> None:
-        """Text without a call: where the log shows calls and turns, the agent has answered unless a call follows."""
-        lane.owes = "user" if session.rich or event.data.stop_reason == "end_turn" else "model"
-
-    def _handed_over(self, session: Session, lane: Lane, event: Event, place: int) -> None:
+    def _handed_over(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         session.rich = True
-        lane.owes = "user"
         lane.open_calls = None
 
-    def _model_owes(self, session: Session, lane: Lane, event: Event, place: int) -> None:
-        lane.owes = "user" if event.data.interrupted else "model"
-        if event.event_type != "turn_start":
-            lane.open_calls = None
+    def _user_spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        if event.data.interrupted:
+            lane.owes = "user"
+        lane.open_calls = None
 
 
 def _older_form(data: Data) -> None:
     """`result` as a verdict, with the text in `result_data` (formats.md, section 1); its `status` counts any "error" in the text, so it says nothing."""
-    if data.result == SUCCEEDED or data.result == FAILED:
+    if data.result in (SUCCEEDED, FAILED):
         data.is_error = data.result == FAILED
         data.result = data.result_data
     else:
@@ -337,21 +337,11 @@ def _lane(session: Session, name: str) -> Lane:
     return lane
 
 
-def _patience(tool_name: str, data: Data) -> float:
-    """Seconds that a call may take: what it declares, else what its kind is given, plus grace."""
-    usual = PATIENCE_S.get(tool_name, TOOL_LIMIT_S + TOOL_GRACE_S)
-    if usual != DECLARED or not DECLARES(data.tool_params):
-        return usual or TOOL_LIMIT_S + TOOL_GRACE_S
-    params = decoded(data.tool_params)
-    for key, unit in TIMEOUTS if isinstance(params, dict) else ():
-        value = params.get(key)
-        if isinstance(value, int | float) and value > 0:
-            return min(max(value * unit, TOOL_LIMIT_S), MOST_PATIENCE_S) + TOOL_GRACE_S
-    return TOOL_LIMIT_S + TOOL_GRACE_S
-
-
 def _unshare(session: Session) -> None:
     """What was decoded from a snapshot must not keep the whole snapshot alive."""
     for lane in (session.main, *(session.lanes or {}).values()):
         if lane.repeat is not None:
             lane.repeat.params = lane.repeat.params.copy()
+        for call in (lane.open_calls or {}).values():
+            if call.data.tool_params:
+                call.data.tool_params = call.data.tool_params.copy()

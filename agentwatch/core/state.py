@@ -9,15 +9,18 @@ from typing import Literal
 
 import msgspec
 
-from agentwatch.model import Context, Time
+from agentwatch.model import Context, Event, Time
 
 MOST_KEYS = 64
 MOST_OPEN_CALLS = 64
 EMPTY_BYTES = 4
 """Parameters of no more bytes say nothing: `{}`, `""`, `null`."""
 
-Owes = Literal["model", "user"]
-"""Who owes the next event when no tool call is open."""
+Owes = Literal["model", "text", "user"]
+"""Who owes the next event when no tool call is open. `text`: the agent has said something, which is its answer if nothing follows."""
+
+MOST_PARAMS_BYTES = 4096
+"""Longer parameters of a call are not kept."""
 
 
 class Window(msgspec.Struct, gc=False):
@@ -47,17 +50,11 @@ class Window(msgspec.Struct, gc=False):
         return max(self.times) - min(self.times) <= width
 
 
-class OpenCall(msgspec.Struct, gc=False, frozen=True):
-    """A tool call whose result has not come back. `limit_s` is the patience it deserves, in seconds; inf: it waits for a person."""
-
-    tool_name: str
-    at: Time
-    place: int
-    limit_s: float
-
-
 class Repeat(msgspec.Struct, gc=False):
-    """The same call with the same result, again and again with nothing else between. `count` calls; the last `same` results were equal."""
+    """The same call with the same result, again and again with nothing else between. `count` calls; the last `same` results were equal.
+
+    `message` is the model message that the last call stood in: calls of one message were made in parallel and count once.
+    """
 
     tool_name: str
     params: msgspec.Raw
@@ -66,6 +63,7 @@ class Repeat(msgspec.Struct, gc=False):
     count: int = 1
     same: int = 0
     result: int = 0
+    message: str | None = None
 
 
 class Episode(msgspec.Struct, gc=False):
@@ -80,14 +78,23 @@ class Episode(msgspec.Struct, gc=False):
     recovered: bool = False
 
 
+class ErrorKind(msgspec.Struct, gc=False):
+    """Errors of one fingerprint in a session: how many, and what is needed to tell whether they pass by themselves."""
+
+    count: int
+    category: str | None
+    sample: str
+
+
 class Lane(msgspec.Struct, gc=False):
     """One line of thought of an attempt: the agent itself or one of its sub-agents. Loops are judged within it."""
 
     tools: dict[str, Window] | None = None
     errors: dict[str, Window] | None = None
-    open_calls: dict[str, OpenCall] | None = None
+    open_calls: dict[str, Event] | None = None
     repeat: Repeat | None = None
     last_failure: str | None = None
+    last_failure_at: Time | None = None
     owes: Owes = "model"
 
 
@@ -95,7 +102,8 @@ class Session(msgspec.Struct, gc=False):
     """A live attempt. `last` and `place` are of its newest event, `source` names the file that it stood in.
 
     `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
-    silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone.
+    silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone; `shows_params`,
+    that it is parameters.
     """
 
     attempt_id: str
@@ -108,9 +116,9 @@ class Session(msgspec.Struct, gc=False):
     main: Lane
     lanes: dict[str, Lane] | None = None
     rich: bool = False
+    shows_params: bool = False
     errors: int = 0
-    transient_errors: int = 0
-    fingerprints: dict[str, int] | None = None
+    kinds_of_error: dict[str, ErrorKind] | None = None
     cost_usd: float = 0.0
     unpriced: bool = False
     tokens: int = 0

@@ -1,14 +1,17 @@
 """The canonical stream: one event a line, as contract.md section 2 has it and as three writers of the ancestor wrote it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import accumulate
+from math import isfinite
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import orjson
 
-from agentwatch.model import Context, Data, Event, Item, Usage
+from agentwatch.model import Context, Data, Event, Item, Kind, Usage
 
 NAME = "canonical"
 
@@ -17,6 +20,9 @@ Faults = Callable[[int, str, str], None]
 
 _decode = msgspec.json.Decoder(Event).decode
 _decode_context = msgspec.json.Decoder(Context).decode
+
+REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the strict decoder raises for a line that it does not take."""
 
 
 class Decoder:
@@ -32,7 +38,7 @@ class Decoder:
         while True:
             try:
                 feed(zip(decoded, places, texts))  # noqa: B905  # the decoder raises before the others move, so that they stay in step
-            except msgspec.MsgspecError:
+            except REFUSED:
                 place, line = next(places), next(texts)
                 event = _lenient(line, place, fault)
                 if event is not None:
@@ -44,7 +50,7 @@ class Decoder:
         """Who the line speaks of; a field of an unexpected type counts as absent."""
         try:
             return _decode_context(line)
-        except msgspec.MsgspecError:
+        except REFUSED:
             pass
         raw = _object(line)
         return Context(**{name: str(raw[name]) for name in Context.__struct_fields__ if isinstance(raw.get(name), str | int)})
@@ -82,7 +88,7 @@ def places(environ: Mapping[str, str], home: Path) -> list[Path]:
 def _object(line: bytes) -> dict[str, object]:
     """The line's JSON object; empty where it is none."""
     try:
-        raw = orjson.loads(_bare(line))
+        raw = _loads(_bare(line))
     except orjson.JSONDecodeError:
         return {}
     return raw if isinstance(raw, dict) else {}
@@ -91,6 +97,24 @@ def _object(line: bytes) -> dict[str, object]:
 def _bare(line: bytes) -> bytes:
     """Without what may stand round an object: NULs of a hole, the BOM that PowerShell puts at a file's start, white space."""
     return line.strip(b"\0\r\n\t ").removeprefix(b"\xef\xbb\xbf")
+
+
+def _loads(text: bytes) -> object:
+    """JSON with what other writers make of text that was cut: half a UTF-8 sequence, half an escaped pair of surrogates."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        mended = _SURROGATES.sub(_without_lone, text.decode("utf-8", "replace").encode())
+        if mended == text:
+            raise
+        return orjson.loads(mended)
+
+
+_SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+
+
+def _without_lone(found: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if found[1] else found[0]
 
 
 def _tokens(value: object) -> int:
@@ -103,26 +127,28 @@ def _lenient(line: bytes, place: int, fault: Faults) -> Event | None:
     if not text:
         return None
     try:
-        raw = orjson.loads(text)
+        raw = _loads(text)
     except orjson.JSONDecodeError as error:
         fault(place, "not_json", str(error))
         return None
     if not isinstance(raw, dict):
         fault(place, "not_an_object", type(raw).__name__)
         return None
-    attempt_id, event_type, data = raw.get("attempt_id"), raw.get("event_type"), raw.get("data")
+    attempt_id, event_type, data, lane = raw.get("attempt_id"), raw.get("event_type"), raw.get("data"), raw.get("lane")
+    at = _time(raw.get("timestamp"))
     if isinstance(attempt_id, int):
         attempt_id = str(attempt_id)
-    for name, found in (("attempt_id", isinstance(attempt_id, str) and attempt_id), ("event_type", isinstance(event_type, str)), ("data", isinstance(data, dict))):
-        if not found:
-            fault(place, "missing_field", name)
-            return None
-    at = _time(raw.get("timestamp"))
-    if at is None:
+    if not isinstance(attempt_id, str) or not attempt_id:
+        fault(place, "missing_field", "attempt_id")
+    elif not isinstance(event_type, str):
+        fault(place, "missing_field", "event_type")
+    elif not isinstance(data, dict):
+        fault(place, "missing_field", "data")
+    elif at is None:
         fault(place, "missing_field", "timestamp")
-        return None
-    lane = raw.get("lane")
-    return Event(at, attempt_id, event_type, _data(data), lane=lane if isinstance(lane, str) else None)
+    else:  # a type that we do not know is an event too: a sign of life
+        return Event(at, attempt_id, cast("Kind", event_type), _data(data), lane=lane if isinstance(lane, str) else None)
+    return None
 
 
 def _time(value: object) -> datetime | None:
@@ -144,13 +170,15 @@ def _data(raw: dict[str, object]) -> Data:
         value = raw.get(field.name)
         if value is None:
             continue
-        if field.type is msgspec.Raw:
-            kept[field.name] = msgspec.Raw(orjson.dumps(value))
-            continue
-        if field.type == str | None and not isinstance(value, str):
-            value = orjson.dumps(value).decode()
         try:
-            kept[field.name] = msgspec.convert(value, field.type, strict=False)
-        except msgspec.ValidationError:
+            if field.type is msgspec.Raw:
+                kept[field.name] = msgspec.Raw(orjson.dumps(value))
+                continue
+            if field.type == str | None and not isinstance(value, str):
+                value = orjson.dumps(value).decode()
+            found = msgspec.convert(value, field.type, strict=False)
+        except (msgspec.ValidationError, orjson.JSONEncodeError):  # not of its type, or nested deeper than 254 levels
             continue
+        if not isinstance(found, float) or isfinite(found):  # "NaN" is a number to the converter
+            kept[field.name] = found
     return Data(**kept)  # type: ignore[arg-type]  # each value was converted to its field's type

@@ -7,6 +7,7 @@ that the cursor speaks of, whatever its name, inode and size say (tailing.md, se
 import io
 import os
 from enum import Enum
+from errno import ENXIO
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -20,10 +21,17 @@ TURN_BYTES = 256 << 10
 """One file's share before the next one's turn: live files' median stays below 1 ms beside a 300 MB backlog (tailing.md, section 3.6)."""
 
 
+CHUNK_BYTES = 1 << 20
+
+MOST_NULS = 1 << 30
+"""So many NULs are looked through for what follows them; holes of sparse files count nothing. More of them are waited at."""
+
+
 class Found(Enum):
-    """What a look at a file at its cursor found."""
+    """What a look at a file at its cursor found. `PARTIAL`: the beginning of a line, and nothing else."""
 
     LINES = "lines"
+    PARTIAL = "partial"
     END = "end"
     REPLACED = "replaced"
 
@@ -55,7 +63,11 @@ class Turn(NamedTuple):
 class Bytes(Protocol):
     """Anything that can be read at an offset: an open file, or an archive that is unpacked on the way."""
 
-    def pread(self, size: int, offset: int) -> bytes: ...
+    def pread(self, size: int, offset: int) -> bytes:
+        """Fewer than `size` bytes only at the end."""
+
+    def data_from(self, offset: int) -> int:
+        """The first place from `offset` on that is not in a hole of a sparse file; the end where there is none."""
 
 
 class OpenFile:
@@ -67,40 +79,26 @@ class OpenFile:
     def pread(self, size: int, offset: int) -> bytes:
         return os.pread(self.fd, size, offset)
 
+    def data_from(self, offset: int) -> int:
+        try:
+            return os.lseek(self.fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            return max(offset, os.fstat(self.fd).st_size) if error.errno == ENXIO else offset
+
 
 def digest(data: bytes) -> str:
     """16 hex digits; empty for no bytes."""
     return blake2b(data, digest_size=8).hexdigest() if data else ""
 
 
-class Head(NamedTuple):
-    """The digest of a file's first complete line, and the offset at which that line starts (behind NULs)."""
-
-    digest: str
-    start: int
-
-
-def head(file: Bytes) -> Head | None:
-    """What identifies a file; None as long as its first line is not complete.
+def head(file: Bytes) -> str | None:
+    """The digest of a file's first complete line, which identifies it; None as long as there is none.
 
     NULs before it are passed over: a writer without O_APPEND leaves them after a copytruncate. Of a line longer than
     `HEAD_BYTES` the first `HEAD_BYTES` decide.
     """
-    start = 0
-    while True:
-        data = file.pread(HEAD_BYTES, start)
-        if not data:
-            return None
-        text = data.lstrip(b"\0")
-        if text:
-            start += len(data) - len(text)
-            break
-        start += len(data)
-    text = file.pread(HEAD_BYTES, start)
-    newline = text.find(b"\n")
-    if newline >= 0:
-        return Head(digest(text[: newline + 1]), start)
-    return Head(digest(text), start) if len(text) == HEAD_BYTES else None
+    start = _text_from(file, 0)
+    return None if start is None else _head_of(file.pread(HEAD_BYTES, start))
 
 
 def read_turn(file: Bytes, cursor: Cursor, scanned: int, max_line_bytes: int, turn_bytes: int = TURN_BYTES) -> tuple[Turn, int]:
@@ -108,87 +106,104 @@ def read_turn(file: Bytes, cursor: Cursor, scanned: int, max_line_bytes: int, tu
 
     `scanned` is how many bytes behind the cursor are known to hold no newline; the second value is what to give next time, so
     that a long line that arrives in small pieces is searched once. Memory is bounded by `max_line_bytes`; what is longer is
-    skipped as it comes, and told once as a fault at its first byte.
+    skipped as it comes, and told once as a fault at its first byte. A run of NULs where a line should begin is passed over in a
+    turn of its own, as soon as there is a line behind it: so a line's offset does not depend on how the file was read.
     """
     before = min(MARKER_BYTES, cursor.offset)
     data = file.pread(before + turn_bytes, cursor.offset - before)
     if digest(data[:before]) != cursor.marker:
         return Turn(Found.REPLACED, [], cursor.offset, cursor.offset, cursor.marker, cursor.skipping, False, []), 0
     body = data[before:] if before else data
-    full = len(body) == turn_bytes
     if cursor.offset == 0 and not _starts_with_head(file, body, cursor.head):
         return Turn(Found.REPLACED, [], 0, 0, "", False, False, []), 0
     if not body:
-        return _nothing(cursor, more=False), 0
+        return _nothing(cursor, Found.END), 0
+    full = len(body) == turn_bytes
     if cursor.skipping:
         return _skip(cursor, data, before, body, full), 0
+    if body[0] == 0:
+        return _hole(file, cursor, turn_bytes), 0
     cut = body.rfind(b"\n") + 1
     if cut:
         return _lines(cursor, data, before, body, cut, full, max_line_bytes), 0
-    if body[0] == 0:
-        return _hole(file, cursor, body, full)
     if not full:
-        return _nothing(cursor, more=False), _searchable(body)
-    return _long(file, cursor, max(scanned, 0), max_line_bytes)
+        return _nothing(cursor, Found.PARTIAL), _settled(body)
+    return _long(file, cursor, scanned, max_line_bytes)
+
+
+def _text_from(file: Bytes, position: int) -> int | None:
+    """The first byte from `position` on that is not NUL; None where only NULs are left."""
+    limit = MOST_NULS
+    while limit > 0 and (chunk := file.pread(CHUNK_BYTES, position := file.data_from(position))):
+        text = chunk.lstrip(b"\0")
+        if text:
+            return position + len(chunk) - len(text)
+        position += len(chunk)
+        limit -= len(chunk)
+    return None
+
+
+def _head_of(text: bytes) -> str | None:
+    newline = text.find(b"\n", 0, HEAD_BYTES)
+    if newline >= 0:
+        return digest(text[: newline + 1])
+    return digest(text[:HEAD_BYTES]) if len(text) >= HEAD_BYTES else None
 
 
 def _starts_with_head(file: Bytes, body: bytes, expected: str) -> bool:
-    text = body.lstrip(b"\0")
-    newline = text.find(b"\n", 0, HEAD_BYTES)
-    if newline >= 0:
-        return digest(text[: newline + 1]) == expected
-    found = head(file)
-    return found is not None and found.digest == expected
+    found = _head_of(body) if body and body[0] else None
+    return (found or head(file)) == expected
 
 
 def _lines(cursor: Cursor, data: bytes, before: int, body: bytes, cut: int, full: bool, max_line_bytes: int) -> Turn:
-    end = cursor.offset + cut
+    if b"\0" in body and (hole := body.find(b"\n\0", 0, cut)) >= 0:
+        cut = hole + 1
     lines = io.BytesIO(body[:cut] if cut < len(body) else body).readlines()
     faults = []
     if max_line_bytes < len(body):
         offset = cursor.offset
         for index, line in enumerate(lines):
             if len(line) > max_line_bytes:
-                faults.append(Fault(offset, "line_too_long", f"more than {max_line_bytes} bytes, skipped"))
+                faults.append(_too_long(offset, max_line_bytes))
                 lines[index] = b"\n".rjust(len(line))  # blank, and as long: the offsets of its followers rest on it
             offset += len(line)
-    if lines[0][0] == 0 and lines[0].strip(b"\0\r\n"):
-        hole = len(lines[0]) - len(lines[0].lstrip(b"\0"))
-        faults.append(Fault(cursor.offset, "nul_hole", f"{hole} NUL bytes before the line"))
-    return Turn(Found.LINES, lines, cursor.offset, end, digest(data[max(0, before + cut - MARKER_BYTES) : before + cut]), False, full, faults)
+    return Turn(Found.LINES, lines, cursor.offset, cursor.offset + cut, _marker(data, before + cut), False, full or cut < len(body), faults)
 
 
-def _nothing(cursor: Cursor, *, more: bool) -> Turn:
-    return Turn(Found.END, [], cursor.offset, cursor.offset, cursor.marker, cursor.skipping, more, [])
+def _marker(data: bytes, end: int) -> str:
+    return digest(data[max(0, end - MARKER_BYTES) : end])
 
 
-def _moved(file: Bytes, cursor: Cursor, end: int, *, skipping: bool, more: bool, faults: list[Fault]) -> Turn:
+def _too_long(offset: int, max_line_bytes: int) -> Fault:
+    return Fault(offset, "line_too_long", f"more than {max_line_bytes} bytes, skipped")
+
+
+def _nothing(cursor: Cursor, found: Found) -> Turn:
+    return Turn(found, [], cursor.offset, cursor.offset, cursor.marker, cursor.skipping, False, [])
+
+
+def _moved(file: Bytes, cursor: Cursor, end: int, *, skipping: bool, fault: Fault) -> Turn:
     """The cursor passes bytes that are no line."""
     start = max(0, end - MARKER_BYTES)
-    return Turn(Found.LINES, [], cursor.offset, end, digest(file.pread(end - start, start)), skipping, more, faults)
+    return Turn(Found.LINES, [], cursor.offset, end, digest(file.pread(end - start, start)), skipping, True, [fault])
 
 
 def _skip(cursor: Cursor, data: bytes, before: int, body: bytes, full: bool) -> Turn:
     """Inside a line that was too long: pass over it up to its newline."""
     newline = body.find(b"\n") + 1
     cut = newline or len(body)
-    return Turn(
-        Found.LINES, [], cursor.offset, cursor.offset + cut, digest(data[max(0, before + cut - MARKER_BYTES) : before + cut]), not newline, bool(newline) or full, []
-    )
+    return Turn(Found.LINES, [], cursor.offset, cursor.offset + cut, _marker(data, before + cut), not newline, cut < len(body) or full, [])
 
 
-def _hole(file: Bytes, cursor: Cursor, body: bytes, full: bool) -> tuple[Turn, int]:
-    """NULs without a newline: a preallocated file that waits to be filled, or a hole before a line that is still to come."""
-    position = cursor.offset + len(body)
-    if body.strip(b"\0") or not full:
-        return _nothing(cursor, more=False), 0
-    while chunk := file.pread(1 << 20, position):
-        text = chunk.lstrip(b"\0")
-        if text:
-            end = position + len(chunk) - len(text)
-            return _moved(file, cursor, end, skipping=False, more=True, faults=[Fault(cursor.offset, "nul_hole", f"{end - cursor.offset} NUL bytes passed over")]), 0
-        position += len(chunk)
-    return _nothing(cursor, more=False), 0
+def _hole(file: Bytes, cursor: Cursor, turn_bytes: int) -> Turn:
+    """NULs where a line should begin: a preallocated file that waits to be filled, or a hole before a line."""
+    start = _text_from(file, cursor.offset)
+    if start is None:
+        return _nothing(cursor, Found.END)
+    text = file.pread(turn_bytes, start)
+    if b"\n" not in text and len(text) < turn_bytes:
+        return _nothing(cursor, Found.PARTIAL)
+    return _moved(file, cursor, start, skipping=False, fault=Fault(cursor.offset, "nul_hole", f"{start - cursor.offset} NUL bytes passed over"))
 
 
 def _long(file: Bytes, cursor: Cursor, scanned: int, max_line_bytes: int) -> tuple[Turn, int]:
@@ -201,21 +216,23 @@ def _long(file: Bytes, cursor: Cursor, scanned: int, max_line_bytes: int) -> tup
             if length > max_line_bytes:
                 break
             return _take(file, cursor, length), 0
-        useful = _searchable(chunk)
-        scanned += useful
-        if useful < len(chunk) or len(chunk) < TURN_BYTES:
-            return _nothing(cursor, more=False), scanned
-    fault = Fault(cursor.offset, "line_too_long", f"more than {max_line_bytes} bytes, skipped")
-    return _moved(file, cursor, cursor.offset + min(scanned, max_line_bytes), skipping=True, more=True, faults=[fault]), 0
+        scanned += _settled(chunk)
+        behind = _text_from(file, cursor.offset + scanned)
+        if behind is None:
+            return _nothing(cursor, Found.PARTIAL), scanned
+        scanned = behind - cursor.offset
+    end = cursor.offset + min(scanned, max_line_bytes)
+    return _moved(file, cursor, end, skipping=True, fault=_too_long(cursor.offset, max_line_bytes)), 0
 
 
 def _take(file: Bytes, cursor: Cursor, length: int) -> Turn:
-    line = file.pread(length, cursor.offset)
-    end = cursor.offset + length
-    return Turn(Found.LINES, [line], cursor.offset, end, digest(line[-MARKER_BYTES:]), False, True, [])
+    before = min(MARKER_BYTES, cursor.offset)
+    data = file.pread(before + length, cursor.offset - before)
+    if len(data) < before + length or digest(data[:before]) != cursor.marker:  # truncated since: the next look will tell
+        return _nothing(cursor, Found.PARTIAL)
+    return Turn(Found.LINES, [data[before:]], cursor.offset, cursor.offset + length, _marker(data, before + length), False, True, [])
 
 
-def _searchable(data: bytes) -> int:
-    """How much of `data` needs no second look for a newline: up to the first NUL, which a preallocated file may yet fill."""
-    nul = data.find(b"\0")
-    return len(data) if nul < 0 else nul
+def _settled(data: bytes) -> int:
+    """How much of `data` needs no second look for a newline: all but the NULs at its end, which a preallocated file may yet fill."""
+    return len(data.rstrip(b"\0"))

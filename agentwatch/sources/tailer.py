@@ -6,7 +6,7 @@ carries the other; rotation, truncation, copies and deletion are what parts them
 """
 
 import os
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -14,39 +14,43 @@ from typing import NamedTuple
 
 from agentwatch.model import Cursor, Fault
 from agentwatch.sources.archive import Archive
-from agentwatch.sources.lines import HEAD_BYTES, MARKER_BYTES, Bytes, Found, OpenFile, Turn, digest, head, read_turn
+from agentwatch.sources.identity import continues, end_of, line_start, marker, second_line, shared
+from agentwatch.sources.lines import MARKER_BYTES, Found, OpenFile, Turn, head, read_turn
 from agentwatch.sources.tree import Root, Seen, list_dir, look, shown, walk
 
 LINGER_S = 60.0
-"""How long a deleted file is kept open after its last growth: a writer may still hold it (tailing.md, case 15)."""
+"""How long a deleted file is kept open after its last growth: a writer may still hold it (tailing.md, case 15). Also how long
+the end of a line, or of an archive, is waited for before it is told that there is none."""
 
 FORGET_S = 86_400
 MOST_STREAMS = 50_000
 SUSPECT_S = 1.0
 """A network file system may show an old size for a moment: a shrunken file with the same first line is looked at twice (case 33)."""
 
-COMPARE_BYTES = 1 << 20
-
-
 RETRY_S = 1.0
 """A file whose read failed is left alone for so long: mtail spun at 100 % of a core on such a one (tailing.md, section 2)."""
 
 
 class File:
-    """An inode, where it stands in the tree, and what it carries."""
+    """An inode, where it stands in the tree, and what it carries.
+
+    `compared` is how many bytes are known to be those of the stream that it is a copy of; `told` the last fault it gave rise to.
+    """
 
     __slots__ = (
         "compared", "copy_of", "directory", "handle", "is_archive", "is_queued", "is_rotated", "key", "lost_at", "mtime_ns",
-        "path", "root", "scanned", "scope", "size", "source", "stream", "suspect_at",
+        "path", "root", "scanned", "scope", "size", "source", "stream", "suspect_at", "told",
     )  # fmt: skip
 
+    root: Root
+    path: str | None
+    directory: str
+    source: str
+    scope: str
+    is_rotated: bool
+
     def __init__(self, root: Root, seen: Seen) -> None:
-        self.root = root
-        self.path: str | None = seen.path
-        self.directory = seen.path.rpartition("/")[0]
-        self.source = seen.source
-        self.scope = seen.scope
-        self.is_rotated = seen.is_rotated
+        self.place(root, seen)
         self.is_archive = seen.is_archive
         self.key = (seen.stat.st_dev, seen.stat.st_ino)
         self.size = -1
@@ -57,20 +61,35 @@ class File:
         self.scanned = 0
         self.compared = 0
         self.is_queued = False
-        self.lost_at: float | None = None
+        self.lost_at = 0.0
         self.suspect_at: float | None = None
+        self.told: tuple[int, str] | None = None
+
+    def place(self, root: Root, seen: Seen) -> None:
+        """It stands there now."""
+        self.root = root
+        self.path = seen.path
+        self.directory = seen.path.rpartition("/")[0]
+        self.source = seen.source
+        self.scope = seen.scope
+        self.is_rotated = seen.is_rotated
 
 
 class Stream:
-    """A cursor, and the file that carries it now. `end` is how far the stream is known to reach."""
+    """A cursor, the file that carries it now, and those that repeat it.
 
-    __slots__ = ("cursor", "directory", "end", "file", "scope")
+    `end` is how far it is known to reach; `is_partial` says that what stands behind the cursor is no whole line.
+    """
+
+    __slots__ = ("copies", "cursor", "directory", "end", "file", "is_partial", "scope")
 
     def __init__(self, cursor: Cursor, directory: str) -> None:
         self.cursor = cursor
         self.directory = directory
         self.file: File | None = None
-        self.end = cursor.offset
+        self.copies: dict[File, None] = {}
+        self.end = cursor.offset if cursor.path.endswith(".gz") else max(cursor.offset, cursor.size)
+        self.is_partial = False
         self.scope = ""
 
 
@@ -115,8 +134,7 @@ class Tailer:
         self._by_source: dict[str, list[Stream]] = {}
         self._by_hint: dict[str, Stream] = {}
         self._orphans: dict[Stream, int] = {}
-        self._queues: dict[tuple[Root, str], list[File]] = {}
-        self._turns: deque[tuple[Root, str]] = deque()
+        self._queues: OrderedDict[tuple[Root, str], list[File]] = OrderedDict()
         self._opened: OrderedDict[File, None] = OrderedDict()
         self._unknown: dict[File, None] = {}
         self._lost: dict[File, None] = {}
@@ -124,13 +142,13 @@ class Tailer:
         self._suspects: dict[File, None] = {}
         self._unreadable: dict[File, None] = {}
         self._retry: dict[File, float] = {}
+        self._unfinished: dict[File, tuple[float, str, str]] = {}
         self._refused: set[str] = set()
         self._sweeps = 0
         self.found_by_sweep = 0
         self.directories = 0
         for cursor in cursors:
-            stream = self._add(Stream(cursor, cursor.path.rpartition("/")[0]))
-            self._by_hint[cursor.path] = stream
+            stream = self._by_hint[cursor.path] = self._add(Stream(cursor, cursor.path.rpartition("/")[0]))
             self._orphans[stream] = 0
 
     # -- what is there --------------------------------------------------------------------------------------------------------
@@ -194,44 +212,54 @@ class Tailer:
             file = None
         if file is None:
             file = self._by_key.get(key)
-            if file is not None:
-                if file.path is not None and file.path != seen.path and _exists(file.path, key):
-                    return  # a hard link: one stream
+            if file is not None and file.is_archive != seen.is_archive:
+                self._forget(file)  # the inode of a deleted file, used again
+                file = None
+            if file is None:
+                file = self._meet(root, seen)
+            elif file.path is None or not _exists(file.path, key):
                 self._move(file, root, seen)
             else:
-                file = self._meet(root, seen)
-        if (seen.stat.st_size, seen.stat.st_mtime_ns) == (file.size, file.mtime_ns):
+                return  # a hard link: one stream
+        size, mtime_ns = seen.stat.st_size, seen.stat.st_mtime_ns
+        if (size, mtime_ns) == (file.size, file.mtime_ns):
             return
         if by_sweep and file.size >= 0:
             self.found_by_sweep += 1
-        file.size, file.mtime_ns = seen.stat.st_size, seen.stat.st_mtime_ns
+        file.size, file.mtime_ns = size, mtime_ns
+        if file.is_archive:
+            self._close(file)  # what was unpacked of it may stand there no longer
         self._changed(file)
 
     def _meet(self, root: Root, seen: Seen) -> File:
         file = File(root, seen)
         self._by_path[seen.path] = file
         self._by_key[file.key] = file
-        stream = self._by_hint.get(shown(seen.path))
+        stream = self._by_hint.pop(shown(seen.path), None)
         if stream is None or stream.file is not None:
             return file
         cursor, stat = stream.cursor, seen.stat
         if (cursor.device, cursor.inode, cursor.size, cursor.mtime_ns) == (*file.key, stat.st_size, stat.st_mtime_ns):
             self._bind(file, stream)
-            if not seen.is_archive and cursor.offset == stat.st_size:
+            if seen.is_archive or cursor.offset == stat.st_size:
                 file.size, file.mtime_ns = stat.st_size, stat.st_mtime_ns  # nothing happened since: needs no look inside
         return file
 
     def _move(self, file: File, root: Root, seen: Seen) -> None:
-        if file.path is not None:
-            self._by_path.pop(file.path, None)
-        file.root, file.path, file.directory = root, seen.path, seen.path.rpartition("/")[0]
-        file.is_rotated = seen.is_rotated
-        file.lost_at = None
+        was_queued = file.is_queued
+        self._dequeue(file)
+        if file.path is not None and self._by_path.get(file.path) is file:
+            del self._by_path[file.path]
+        file.place(root, seen)
         self._lost.pop(file, None)
+        self._searched.discard(file)
         self._by_path[seen.path] = file
         if file.stream is not None:
             file.stream.cursor.path = shown(seen.path)
             file.stream.directory = shown(file.directory)
+            file.stream.scope = file.scope
+        if was_queued:
+            self._queue(file)
 
     def _changed(self, file: File) -> None:
         if file.stream is None:
@@ -246,39 +274,44 @@ class Tailer:
         file.path = None
         file.lost_at = self._clock()
         self._lost[file] = None
-        if file.handle is not None and file.stream is not None:
+        if file.stream is None:
+            return
+        if file.handle is not None:
             self._queue(file)
+        elif not file.is_archive:
+            file.stream.end = max(file.stream.end, file.size)
 
     def _settle(self) -> None:
         """Join files and streams. Renamed siblings are found first, so that nothing is taken for new that has only moved."""
-        siblings = {file for file in self._unknown if any(stream.file is not file for stream in self._by_source.get(file.source, ()))}
+        siblings = [file for file in self._unknown if file.source in self._by_source]
         for root, directory in {(file.root, file.directory) for file in (*self._lost, *siblings) if file not in self._searched}:
             self._rescan(root, directory)
         self._searched.update(self._lost)
         now = self._clock()
-        for file in list(self._lost):
-            self._drain(file, now)
-        for file in [one for one in self._suspects if now - (one.suspect_at or now) >= SUSPECT_S]:
+        for file in [one for one in self._suspects if now - (one.suspect_at or 0.0) >= SUSPECT_S]:
             del self._suspects[file]
             self._queue(file)
-        pending = sorted(self._unknown, key=_age)
-        self._unknown.clear()
-        for file in pending:
-            if file.path is not None and file.stream is None:
-                self._identify(file)
+        for file in list(self._lost):
+            if not file.is_queued and file not in self._suspects and file not in self._unknown:
+                self._drain(file, now)
+        while self._unknown:
+            pending = sorted(self._unknown, key=_age)
+            self._unknown.clear()
+            for file in pending:
+                if file.stream is None:
+                    self._identify(file)
 
     def _drain(self, file: File, now: float) -> None:
         """A file without a name: read what its writer still appends, and let it go when nothing has come for a while."""
-        if file.is_queued:
-            return
-        if not isinstance(file.handle, OpenFile) or file.stream is None:
+        stream = file.stream
+        if not isinstance(file.handle, OpenFile) or stream is None:
             self._forget(file)
             return
         size = os.fstat(file.handle.fd).st_size
         if size != file.size:
-            file.size, file.lost_at = size, now
+            file.size, file.lost_at, stream.end = size, now, max(stream.end, size)
             self._queue(file)
-        elif now - (file.lost_at or now) > LINGER_S:
+        elif now - file.lost_at > LINGER_S:
             self._forget(file)
 
     def _rescan(self, root: Root, directory: str) -> None:
@@ -300,84 +333,108 @@ class Tailer:
 
     def _identify(self, file: File) -> None:
         """Bind a file by its content: to the stream it continues, as a copy to the stream it repeats, or as a new stream."""
+        self._make_room()
         handle = self._open(file)
         if handle is None:
-            self._unreadable[file] = None
+            if file.path is not None:
+                self._unreadable[file] = None
             return
         try:
             self._match(file, handle)
         except OSError as error:
-            self._tell(Fault(file.source, 0, "unreadable", str(error)))
+            self._tell_once(file, 0, "unreadable", error.strerror or str(error))
             self._unreadable[file] = None
-        if file.stream is None:
+        if isinstance(handle, Archive) and handle.damage is not None and file.stream is None:
+            self._unfinished[file] = (self._clock(), "damaged_archive", handle.damage)
+        if file.stream is None or (file.path is not None and len(self._opened) > self._most_open):
             self._close(file)
 
     def _match(self, file: File, handle: OpenFile | Archive) -> None:
+        self._repeat(file, None)
         found = head(handle)
         if found is None:
             return
-        file.copy_of = None
-        candidates = [
-            stream
-            for stream in self._by_head.get(found.digest, ())
-            if stream.directory == shown(file.directory) or (stream.cursor.device, stream.cursor.inode) == file.key
-        ]
-        for stream in sorted(candidates, key=lambda one: (one.file is not None, one.cursor.source != file.source)):
-            if stream.file is None:
-                if _continues(file, handle, stream.cursor):
+        for stream in sorted(self._candidates(file, found), key=lambda one: _likeness(one, file)):
+            owner = stream.file
+            if owner is not None and not self._carries(owner, stream.cursor):
+                self._part(owner)
+                owner = None
+            if owner is None:
+                if continues(handle, stream.cursor):
                     self._bind(file, stream)
                     self._queue(file)
                     return
                 continue
-            start = 0 if stream.file is file else self._compare(file, handle, stream)
+            start = self._compare(file, handle, owner, stream.cursor)
             if start is None:
-                file.copy_of = stream
+                self._repeat(file, stream)
                 return
             if start:
-                marker = handle.pread(min(MARKER_BYTES, start), max(0, start - MARKER_BYTES))
-                self._bind(file, self._new(file, found.digest, start, digest(marker)))
+                self._bind(file, self._new(file, found, start, marker(handle, start)))
                 self._queue(file)
                 return
-        stream = self._new(file, found.digest, 0, "")
+        stream = self._new(file, found, 0, "")
         self._bind(file, stream)
         if not file.root.is_log_dir and file.mtime_ns / 1e9 < self._wall() - self._history_s:
-            _to_end(handle, stream.cursor, file.size)
+            self._pass_over(file, handle, stream.cursor)
         else:
             self._queue(file)
 
-    def _compare(self, file: File, handle: OpenFile | Archive, stream: Stream) -> int | None:
-        """Against a stream that another file carries: None where `file` is a copy of it so far, else where its own lines begin.
+    def _candidates(self, file: File, head_digest: str) -> list[Stream]:
+        directory = shown(file.directory)
+        return [
+            stream for stream in self._by_head.get(head_digest, ()) if stream.directory == directory or (stream.cursor.device, stream.cursor.inode) == file.key
+        ]
 
-        The bytes before the cursor decide where they can; a file that is shorter is compared whole, from where it was the last
-        time. Lines that both have were read with the other file. 0: they share nothing but the first line.
+    def _carries(self, owner: File, cursor: Cursor) -> bool:
+        """Whether a stream's file still has what was read from it. Assumed where it cannot be opened: reading it will tell."""
+        handle = self._open(owner)
+        return handle is None or owner.suspect_at is not None or (continues(handle, cursor) and head(handle) == cursor.head)
+
+    def _compare(self, file: File, handle: OpenFile | Archive, owner: File, cursor: Cursor) -> int | None:
+        """Against the owner of a stream: None where `file` is a copy of it so far, else where its own lines begin.
+
+        Lines that both have were read with the owner. 0: they share nothing but the first line.
         """
-        cursor = stream.cursor
-        if isinstance(handle, Archive) or (cursor.offset > HEAD_BYTES and _continues(file, handle, cursor)):
-            return None
-        other = self._open(stream.file) if stream.file is not None else None
+        other = self._open(owner)
         if other is None:
             return None
-        shared = _shared(handle, other, file.compared)
-        file.compared = max(0, shared - MARKER_BYTES)
-        mine, theirs = handle.pread(1, shared), other.pread(1, shared)
-        if not mine:
+        known = file.compared
+        if cursor.offset > known and continues(handle, cursor):
+            known = cursor.offset - MARKER_BYTES
+        common = shared(handle, other, max(0, known))
+        if common < known + MARKER_BYTES:
+            common = shared(handle, other, 0)  # what was compared stands there no longer
+        file.compared = max(0, common - MARKER_BYTES)
+        if not handle.pread(1, common):
             return None
-        if not theirs and shared <= cursor.offset and not other.pread(1, max(0, shared - 1)):
-            return 0
-        lines = _line_start(handle, shared)
-        first = _line_start(handle, 0, forward=True)
-        return lines if lines > first else 0
+        start = line_start(handle, common)
+        return start if start > second_line(handle) else 0
+
+    def _repeat(self, file: File, stream: Stream | None) -> None:
+        """`file` is a copy of `stream`, or of none."""
+        if file.copy_of is not None:
+            file.copy_of.copies.pop(file, None)
+        file.copy_of = stream
+        if stream is not None:
+            stream.copies[file] = None
+
+    def _pass_over(self, file: File, handle: OpenFile | Archive, cursor: Cursor) -> None:
+        """Begin behind what is there: history that nobody wants to be alerted about."""
+        cursor.offset = line_start(handle, end_of(handle) if file.is_archive else file.size)
+        cursor.marker = marker(handle, cursor.offset)
+        cursor.size, cursor.mtime_ns = file.size, file.mtime_ns
 
     def _bind(self, file: File, stream: Stream) -> None:
-        file.stream, file.copy_of, file.scanned = stream, None, 0
+        file.stream, file.scanned, file.suspect_at = stream, 0, None
         stream.file, stream.directory, stream.scope = file, shown(file.directory), file.scope
         stream.cursor.path = shown(file.path or "")
         stream.cursor.device, stream.cursor.inode = file.key
         stream.cursor.seen_s = int(self._wall())
         self._orphans.pop(stream, None)
 
-    def _new(self, file: File, head_digest: str, offset: int, marker: str) -> Stream:
-        return self._add(Stream(Cursor(file.source, shown(file.path or ""), head_digest, offset, marker), shown(file.directory)))
+    def _new(self, file: File, head_digest: str, offset: int, marker_digest: str) -> Stream:
+        return self._add(Stream(Cursor(file.source, shown(file.path or ""), head_digest, offset, marker_digest), shown(file.directory)))
 
     def _add(self, stream: Stream) -> Stream:
         self._streams[stream] = None
@@ -392,21 +449,20 @@ class Tailer:
             index[key].remove(stream)
             if not index[key]:
                 del index[key]
-        if self._by_hint.get(stream.cursor.path) is stream:
-            del self._by_hint[stream.cursor.path]
 
     def _release(self, file: File) -> None:
         """Part a file from its stream. A copy of it may carry the stream on."""
         stream = file.stream
         if stream is None:
             return
-        file.stream, file.scanned, file.compared = None, 0, 0
+        file.stream, file.scanned = None, 0
+        self._unfinished.pop(file, None)
         stream.file = None
+        stream.cursor.seen_s = int(self._wall())
         self._orphans[stream] = self._sweeps
-        for other in self._by_path.values():
-            if other.copy_of is stream:
-                other.copy_of, other.compared = None, 0
-                self._unknown[other] = None
+        for copy in list(stream.copies):
+            self._repeat(copy, None)
+            self._unknown[copy] = None
 
     def _replaced(self, file: File) -> None:
         """The file no longer has what was read from it: truncated, refilled, or its inode used again."""
@@ -415,53 +471,77 @@ class Tailer:
         if stream is None:
             return
         if self._may_lag(file, stream.cursor):
-            file.suspect_at = self._clock()
             self._suspects[file] = None
             return
-        file.suspect_at = None
-        self._release(file)
-        self._close(file)
-        self._rescan(file.root, file.directory)
+        self._part(file)
         if file.path is not None:
-            self._unknown[file] = None
+            self._rescan(file.root, file.directory)
         self._settle()
 
+    def _part(self, file: File) -> None:
+        self._dequeue(file)
+        self._suspects.pop(file, None)
+        self._release(file)
+        file.compared = 0
+        self._unknown[file] = None
+
     def _may_lag(self, file: File, cursor: Cursor) -> bool:
-        if file.suspect_at is not None or not isinstance(file.handle, OpenFile):
+        if not isinstance(file.handle, OpenFile):
             return False
-        size = os.fstat(file.handle.fd).st_size
-        if not 0 < size < cursor.offset:
+        now = self._clock()
+        if file.suspect_at is not None:
+            return now - file.suspect_at < SUSPECT_S
+        if not 0 < os.fstat(file.handle.fd).st_size < cursor.offset or head(file.handle) != cursor.head:
             return False
-        found = head(file.handle)
-        return found is not None and found.digest == cursor.head
+        file.suspect_at = now
+        return True
 
     def _forget(self, file: File) -> None:
         self._close(file)
         self._dequeue(file)
-        self._lost.pop(file, None)
+        self._repeat(file, None)
+        for noted in (self._lost, self._unknown, self._unreadable, self._suspects, self._retry, self._unfinished):
+            noted.pop(file, None)
         self._searched.discard(file)
-        self._unknown.pop(file, None)
-        self._unreadable.pop(file, None)
-        self._suspects.pop(file, None)
         if self._by_key.get(file.key) is file:
             del self._by_key[file.key]
+        if file.path is not None and self._by_path.get(file.path) is file:
+            del self._by_path[file.path]
         self._release(file)
 
     def _after_sweep(self) -> None:
-        """What only a look at everything can tell: what is gone for good."""
+        """What only a look at everything can tell: what is gone for good, and what never ends."""
         self._sweeps += 1
+        self._by_hint.clear()
         self._unknown.update(self._unreadable)
         self._unreadable.clear()
         self._settle()
-        now = int(self._wall())
-        for stream, since in list(self._orphans.items()):
-            if stream.end > stream.cursor.offset and self._sweeps - since >= 2:
-                self._tell(Fault(stream.cursor.source, stream.cursor.offset, "gap", f"{stream.end - stream.cursor.offset} bytes were gone before they could be read"))
-                stream.end = stream.cursor.offset
-            if now - stream.cursor.seen_s > FORGET_S:
+        now = self._clock()
+        for file, (since, kind, detail) in list(self._unfinished.items()):
+            if now - since > LINGER_S:
+                del self._unfinished[file]
+                self._tell_once(file, file.stream.cursor.offset if file.stream is not None else 0, kind, detail)
+        wall = int(self._wall())
+        for stream, sweep in list(self._orphans.items()):
+            if stream.end > stream.cursor.offset and self._sweeps - sweep >= 2:
+                self._tell_gap(stream)
+            if wall - stream.cursor.seen_s > FORGET_S:
                 self._drop(stream)
         while len(self._streams) > MOST_STREAMS and self._orphans:
             self._drop(next(iter(self._orphans)))
+
+    def _tell_gap(self, stream: Stream) -> None:
+        cursor, missing = stream.cursor, stream.end - stream.cursor.offset
+        if stream.is_partial:
+            self._tell(Fault(cursor.source, cursor.offset, "incomplete_line", f"{missing} bytes without a newline, and gone"))
+        else:
+            self._tell(Fault(cursor.source, cursor.offset, "gap", f"{missing} bytes were gone before they could be read"))
+        stream.end = cursor.size = cursor.offset
+
+    def _tell_once(self, file: File, offset: int, kind: str, detail: str) -> None:
+        if file.told != (offset, kind):
+            file.told = (offset, kind)
+            self._tell(Fault(file.source, offset, kind, detail))
 
     # -- whose turn it is -----------------------------------------------------------------------------------------------------
 
@@ -470,11 +550,11 @@ class Tailer:
 
         Sources take turns; within a source the oldest file comes first.
         """
-        for _ in range(len(self._turns) * 2):
-            if not self._turns:
+        for _ in range(len(self._queues) * 2):
+            if not self._queues:
                 return None
-            key = self._turns[0]
-            self._turns.rotate(-1)
+            key = next(iter(self._queues))
+            self._queues.move_to_end(key)
             file = self._queues[key][0]
             if file.handle is None and not self._make_room():
                 continue
@@ -488,15 +568,17 @@ class Tailer:
         file, turn = work.file, work.turn
         cursor = work.stream.cursor
         cursor.offset, cursor.marker, cursor.skipping = turn.end, turn.marker, turn.skipping
-        cursor.size, cursor.mtime_ns = file.size, file.mtime_ns
-        work.stream.end = max(turn.end, file.size if not file.is_archive else 0)
+        work.stream.is_partial = False
+        if not file.is_archive:
+            cursor.size, cursor.mtime_ns = file.size, file.mtime_ns
+            work.stream.end = max(turn.end, file.size)
         if not turn.more:
             self._dequeue(file)
 
     @property
     def is_behind(self) -> bool:
         """Whether any file may have bytes that were not read."""
-        return bool(self._turns)
+        return bool(self._queues)
 
     def behind(self) -> frozenset[str]:
         """The sources of such files."""
@@ -525,33 +607,42 @@ class Tailer:
         try:
             turn, file.scanned = read_turn(handle, stream.cursor, file.scanned, self._max_line_bytes)
         except OSError as error:
-            self._tell(Fault(file.source, stream.cursor.offset, "unreadable", str(error)))
+            self._tell_once(file, stream.cursor.offset, "unreadable", error.strerror or str(error))
             self._dequeue(file)
             self._close(file)
             self._retry[file] = self._clock() + RETRY_S
             return None
+        self._unfinished.pop(file, None)
         if turn.found is Found.REPLACED:
             self._replaced(file)
             return None
         file.suspect_at = None
-        if turn.found is Found.END:
-            self._dequeue(file)
-            stream.cursor.size, stream.cursor.mtime_ns = file.size, file.mtime_ns
-            if file.is_archive:
-                self._close(file)
-            return None
-        return Work(file, stream, turn)
+        self._suspects.pop(file, None)
+        if turn.found is Found.LINES:
+            file.told = None
+            return Work(file, stream, turn)
+        self._at_end(file, handle, stream, is_partial=turn.found is Found.PARTIAL)
+        return None
+
+    def _at_end(self, file: File, handle: OpenFile | Archive, stream: Stream, *, is_partial: bool) -> None:
+        self._dequeue(file)
+        stream.cursor.size, stream.cursor.mtime_ns = file.size, file.mtime_ns
+        stream.is_partial = is_partial
+        if is_partial:
+            self._unfinished[file] = (self._clock(), "incomplete_line", "its end has not come for a minute")
+        else:
+            stream.end = stream.cursor.offset
+        if isinstance(handle, Archive):
+            if handle.damage is not None:
+                self._unfinished[file] = (self._clock(), "damaged_archive", handle.damage)
+            self._close(file)
 
     def _queue(self, file: File) -> None:
         if file.is_queued:
             return
         file.is_queued = True
         key = (file.root, file.source)
-        waiting = self._queues.get(key)
-        if waiting is None:
-            self._queues[key] = [file]
-            self._turns.append(key)
-            return
+        waiting = self._queues.setdefault(key, [])
         waiting.append(file)
         waiting.sort(key=_age)
 
@@ -563,7 +654,6 @@ class Tailer:
         self._queues[key].remove(file)
         if not self._queues[key]:
             del self._queues[key]
-            self._turns.remove(key)
 
     def _open(self, file: File) -> OpenFile | Archive | None:
         if file.handle is not None:
@@ -572,7 +662,6 @@ class Tailer:
             return file.handle
         if file.path is None:
             return None
-        self._make_room()
         try:
             if file.is_archive:
                 file.handle = Archive(Path(file.path))
@@ -585,20 +674,29 @@ class Tailer:
                 file.handle = OpenFile(fd)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
-                self._tell(Fault(file.source, 0, "unreadable", error.strerror or str(error)))
+                self._tell_once(file, 0, "unreadable", error.strerror or str(error))
             return None
         self._opened[file] = None
         return file.handle
 
     def _make_room(self) -> bool:
-        """Keep few files open: close the one that was idle longest. False where each that is open has unread bytes or no name."""
-        if len(self._opened) < self._most_open:
-            return True
-        idle = next((file for file in self._opened if not file.is_queued and file.path is not None), None)
-        if idle is None:
-            return False
-        self._close(idle)
+        """Keep few files open: close what was idle longest. False where every one that is open has unread bytes and its turn."""
+        while len(self._opened) >= self._most_open:
+            spare = min((file for file in self._opened if file not in self._suspects), key=self._use, default=None)
+            if spare is None or (spare.is_queued and (spare.path is None or self._queues[spare.root, spare.source][0] is spare)):
+                return False
+            if spare.path is None:
+                self._forget(spare)
+            else:
+                self._close(spare)
         return True
+
+    def _use(self, file: File) -> int:
+        """What would be lost by closing a file, the least first: nothing, what its writer may still append, its unread bytes if it is deleted."""
+        if not file.is_queued:
+            return 0 if file.path is not None else 1
+        is_next = self._queues[file.root, file.source][0] is file
+        return 3 if is_next or file.path is None else 2
 
     def _close(self, file: File) -> None:
         if file.handle is None:
@@ -624,44 +722,6 @@ def _age(file: File) -> tuple[bool, int, bool, str]:
     return (file.path is not None and not file.is_rotated, file.mtime_ns, file.is_archive, file.path or "")
 
 
-def _continues(file: File, handle: OpenFile | Archive, cursor: Cursor) -> bool:
-    """Whether the bytes before the cursor are those that were read."""
-    before = min(MARKER_BYTES, cursor.offset)
-    if not isinstance(handle, Archive) and file.size < cursor.offset:
-        return False
-    return digest(handle.pread(before, cursor.offset - before)) == cursor.marker
-
-
-def _shared(one: Bytes, other: Bytes, start: int) -> int:
-    """How many bytes the two have in common, known to be at least `start`."""
-    while True:
-        mine, theirs = one.pread(COMPARE_BYTES, start), other.pread(COMPARE_BYTES, start)
-        if mine == theirs and len(mine) == COMPARE_BYTES:
-            start += COMPARE_BYTES
-            continue
-        return start + len(os.path.commonprefix([mine, theirs]))  # noqa: RUF071  # bytes of logs, not paths
-
-
-def _line_start(handle: Bytes, position: int, *, forward: bool = False) -> int:
-    """The first byte of the line that `position` stands in; `forward`: of the next line instead."""
-    if forward:
-        while chunk := handle.pread(COMPARE_BYTES, position):
-            newline = chunk.find(b"\n")
-            if newline >= 0:
-                return position + newline + 1
-            position += len(chunk)
-        return position
-    while position > 0:
-        start = max(0, position - COMPARE_BYTES)
-        newline = handle.pread(position - start, start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        position = start
-    return 0
-
-
-def _to_end(handle: Bytes, cursor: Cursor, size: int) -> None:
-    """Begin behind what is there: history that nobody wants to be alerted about."""
-    cursor.offset = _line_start(handle, size)
-    before = min(MARKER_BYTES, cursor.offset)
-    cursor.marker = digest(handle.pread(before, cursor.offset - before))
+def _likeness(stream: Stream, file: File) -> tuple[bool, bool, int]:
+    """Which stream a file most likely continues: one that no file carries, of its own name, and of those the longest."""
+    return (stream.file is not None, stream.cursor.source != file.source, -stream.cursor.offset)

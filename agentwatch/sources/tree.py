@@ -93,7 +93,7 @@ def look(root: Root, relative_path: str) -> Seen | None:
     if root.is_log_dir and top in OUTPUT_DIRS:
         return None
     named = source_of(name)
-    if named is None or (root.is_log_dir and is_output(name)):
+    if named is None or (root.is_log_dir and is_output(name)) or not _is_reached(root, relative_dir):
         return None
     path = os.path.join(root.path, relative_path)  # noqa: PTH118
     try:
@@ -107,7 +107,7 @@ def look(root: Root, relative_path: str) -> Seen | None:
 
 def walk(root: Root, below: str = "") -> Iterator[tuple[str, list[Seen] | OSError]]:
     """Every directory of `root` from the top, or from the one named, with its logs or with why it cannot be read."""
-    if root.is_log_dir and below.split("/", 1)[0] in OUTPUT_DIRS:
+    if (root.is_log_dir and below.split("/", 1)[0] in OUTPUT_DIRS) or not _is_reached(root, below):
         return
     pending = [below]
     while pending:
@@ -146,9 +146,15 @@ def shown(path: str) -> str:
     return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def is_dir(path: Path) -> bool:
-    """Whether there is a real directory, not a link to one."""
-    try:
-        return S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
+
+def _is_reached(root: Root, relative_dir: str) -> bool:
+    """Whether each directory on the way down from the root is a real one: through a link the same file has two paths."""
+    path = os.fspath(root.path)
+    for part in relative_dir.split("/") if relative_dir else ():
+        path = f"{path}/{part}"
+        try:
+            if not S_ISDIR(os.lstat(path).st_mode):
+                return False
+        except OSError:
+            return False
+    return True

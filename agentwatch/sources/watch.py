@@ -1,12 +1,23 @@
 """Wake-ups from the file system. A hint to look, never a fact: what this misses, the sweep finds (tailing.md, section 0)."""
 
+import contextlib
 import logging
 import os
 import threading
 import warnings
 from pathlib import Path
 
-from watchdog.events import DirCreatedEvent, DirDeletedEvent, DirMovedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
 
@@ -26,22 +37,30 @@ OVERFLOW = "queue overflowed"
 """In the text that watchdog 7.1.0 logs when the kernel's queue was full: it is told nowhere else, so the version is pinned."""
 
 
-LIMITS = ("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/user/max_inotify_watches")
-
-
 class Watch:
     """Collects the paths that something happened to. `wake` is set whenever there is something to take."""
 
     def __init__(self, roots: tuple[Root, ...]) -> None:
         self._roots = roots
         self.wake = threading.Event()
+        self._lock = threading.Lock()
         self._dirty: dict[tuple[Root, str], bool] = {}
         self._lost = False
         self._observer: InotifyObserver | None = None
         self._watched: dict[Root, tuple[ObservedWatch, tuple[int, int]]] = {}
-        self.problem: str | None = None
+        self._refused: str | None = None
+        self._blind = 0
+        self._was_blind = 0
         self._listener = _OverflowListener(self)
         logging.getLogger("watchdog.observers.inotify_c").addHandler(self._listener)
+
+    @property
+    def problem(self) -> str | None:
+        """Why events do not come, or not from everywhere; with what to do about it."""
+        blind = min(self._blind, self._was_blind)  # a directory that comes or goes while they are counted is no problem
+        if self._refused is not None or not blind:
+            return self._refused
+        return f"{blind} directories cannot be watched: raise fs.inotify.max_user_watches; until then the sweep finds what happens there"
 
     @property
     def is_working(self) -> bool:
@@ -51,8 +70,9 @@ class Watch:
     def take(self) -> tuple[dict[tuple[Root, str], bool], bool]:
         """What happened since the last call: paths relative to their roots, each with whether it is a directory; and whether events were lost."""
         self.wake.clear()
-        dirty, self._dirty = self._dirty, {}
-        lost, self._lost = self._lost, False
+        with self._lock:
+            dirty, self._dirty = self._dirty, {}
+            lost, self._lost = self._lost, False
         return dirty, lost
 
     def refresh(self) -> bool:
@@ -80,7 +100,8 @@ class Watch:
         name = os.fsdecode(path)
         prefix = f"{root.path}/"
         if name.startswith(prefix):
-            self._dirty[root, name[len(prefix) :]] = is_directory
+            with self._lock:
+                self._dirty[root, name[len(prefix) :]] = is_directory
         self.wake.set()
 
     def note_loss(self) -> None:
@@ -89,10 +110,9 @@ class Watch:
         self.wake.set()
 
     def check_limit(self, directories: int) -> None:
-        """watchdog says nothing when the kernel refuses a watch below the root (tailing.md, section 0): so count."""
-        limit = min(_number(path) for path in LIMITS)
-        if directories >= limit:
-            self.problem = f"{directories} directories, but only {limit} can be watched: raise fs.inotify.max_user_watches; until then the sweep finds changes"
+        """Notice directories without a watch: watchdog is silent when the kernel refuses one (tailing.md, section 0), so count them."""
+        self._was_blind = self._blind
+        self._blind = max(0, directories - _watches()) if self._watched else 0
 
     def _schedule(self, root: Root, identity: tuple[int, int]) -> bool:
         try:
@@ -101,10 +121,10 @@ class Watch:
                 self._observer.start()
             watch = self._observer.schedule(_Handler(self, root), os.fspath(root.path), recursive=True, event_filter=EVENTS)
         except OSError as error:
-            self.problem = f"{error.strerror or error} (see fs.inotify.max_user_watches and fs.inotify.max_user_instances)"
+            self._refused = f"{error.strerror or error} (see fs.inotify.max_user_watches and fs.inotify.max_user_instances)"
             return False
         self._watched[root] = (watch, identity)
-        self.problem = None
+        self._refused = None
         return True
 
     def _is_alive(self, watch: ObservedWatch) -> bool:
@@ -137,11 +157,14 @@ class _OverflowListener(logging.Handler):
             self._watch.note_loss()
 
 
-def _number(path: str) -> float:
-    try:
-        return int(Path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return float("inf")
+def _watches() -> int:
+    """How many watches this process has, as the kernel counts them."""
+    count = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed since
+            if str(link.readlink()) == "anon_inode:inotify":
+                count += Path("/proc/self/fdinfo", link.name).read_bytes().count(b"inotify wd:")
+    return count
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

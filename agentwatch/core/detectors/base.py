@@ -15,7 +15,7 @@ class Detector(Protocol):
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """Which event types it wants to see, and what sees them."""
+        """Which event types it wants to see, and what sees them; `failure` stands for whatever carries `is_error`."""
 
 
 def bounded(windows: dict[str, Window], key: str) -> Window:

@@ -9,6 +9,10 @@ from agentwatch.core.limits import Limits
 from agentwatch.core.state import Lane, Session
 from agentwatch.model import Alert, Event
 
+MOST_USD = 1e12
+"""What is counted of a nonsensical cost: a checkpoint has no larger integers."""
+
+MOST_MS = 1e14
 GROWTH = 2
 """Each doubling of what was told is told again: 25, 50, 100 dollars (detection.md, section 5, default tiers)."""
 
@@ -28,7 +32,7 @@ class CostAnomaly:
         """`session.cost_usd` has grown to what it is with the line at `place`."""
         if session.cost_usd <= self._limit:
             return
-        cents = math.ceil(session.cost_usd * 100)
+        cents = math.ceil(min(session.cost_usd, MOST_USD) * 100)
         episode = session.episodes.get("cost_anomaly:session") if session.episodes else None
         if episode is None:
             episode = self._reporter.open(session, self._finding(session, at, place, duration_ms), cents, out)
@@ -39,11 +43,11 @@ class CostAnomaly:
             episode.next_count = cents * GROWTH
 
     def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        session.cost_usd = max(session.cost_usd, event.data.cost_usd or 0.0)
+        session.cost_usd = max(session.cost_usd, min(event.data.cost_usd or 0.0, MOST_USD))
         self.spent(session, event.timestamp, place, out, event.data.duration_ms)
 
     def _finding(self, session: Session, at: datetime, place: int, duration_ms: float | None) -> Finding:
-        lasted = timedelta(milliseconds=duration_ms) if duration_ms is not None else at - session.started
+        lasted = timedelta(milliseconds=max(0.0, min(duration_ms, MOST_MS))) if duration_ms is not None else at - session.started
         known = " at least (some steps have no known price)" if session.unpriced else ""
         return Finding(
             type="cost_anomaly",

@@ -1,48 +1,51 @@
 """The same error again and again."""
 
-from datetime import datetime
+from datetime import timedelta
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler, bounded
 from agentwatch.core.limits import Limits
-from agentwatch.core.signatures import fingerprint, is_transient
-from agentwatch.core.state import Lane, Session, Window
-from agentwatch.model import Alert, Event, Status
+from agentwatch.core.signatures import fingerprint, is_own_failure, result_text
+from agentwatch.core.state import MOST_KEYS, ErrorKind, Lane, Session, Window
+from agentwatch.model import Alert, Event, Status, decoded
+
+SAMPLE = 200
+LONGEST_NAME = 200
+RIGHT_AFTER = timedelta(seconds=5)
+"""An `error` of the same text so soon after a failed result is that failure, told again."""
 
 
 class ErrorLoop:
     """`threshold` errors of one fingerprint within `window` (4 in 10 min: contract, section 5).
 
     An error is an `error` event or a tool result that failed. A log's own fingerprint is taken as it is; where it has none, one
-    is made from the text. A failed result that the log also tells as an `error` right after counts once.
+    is made from the text. A failed result that the log also tells as an `error` right after counts once; a person's no, an interrupt
+    and the error of a sibling call are nobody's failure.
     """
 
     def __init__(self, limits: Limits, reporter: Reporter) -> None:
         self._threshold = limits.error_loop_threshold
         self._window = limits.error_loop_window
         self._reporter = reporter
-        self.handlers: dict[str, Handler] = {"error": self.error, "tool_result": self.result, "session_end": self.end}
+        self.handlers: dict[str, Handler] = {"error": self.error, "failure": self.result, "session_end": self.end}
 
     def error(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         message = event.data.error_message or ""
-        if lane.last_failure is not None:
-            told = message and message[:200] == lane.last_failure
-            lane.last_failure = None
+        if lane.last_failure is not None and lane.last_failure_at is not None:
+            told = message[:SAMPLE] == lane.last_failure and abs(event.timestamp - lane.last_failure_at) <= RIGHT_AFTER
+            lane.last_failure = lane.last_failure_at = None
             if told:
                 return
-        key = event.data.error_fingerprint or (fingerprint(message) if message else "")
-        transient = is_transient(event.data.error_category, event.data.error_fingerprint, message)
-        self._count(session, lane, event.timestamp, place, key or event.data.error_category or "unknown", message, transient=transient, out=out)
+        key = event.data.error_fingerprint or (fingerprint(message) if message else event.data.error_category or "unknown")
+        self._count(session, lane, event, place, key, message, out)
 
     def result(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        if not event.data.is_error:
+        message = event.data.error_message or result_text(decoded(event.data.result))
+        if not message or not is_own_failure(message):
             return
-        message = event.data.error_message or ""
-        if not message:
-            return
-        lane.last_failure = message[:200]
+        lane.last_failure, lane.last_failure_at = message[:SAMPLE], event.timestamp
         key = event.data.error_fingerprint or f"{event.data.tool_name or 'tool'}: {fingerprint(message)}"
-        self._count(session, lane, event.timestamp, place, key, message, transient=is_transient(message), out=out)
+        self._count(session, lane, event, place, key, message, out)
 
     def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         """A session that ends tells that its loops have ended with it."""
@@ -61,13 +64,19 @@ class ErrorLoop:
             )
             self._reporter.recover(session, finding, out)
 
-    def _count(self, session: Session, lane: Lane, at: datetime, place: int, key: str, message: str, *, transient: bool, out: list[Alert]) -> None:
+    def _count(self, session: Session, lane: Lane, event: Event, place: int, key: str, message: str, out: list[Alert]) -> None:
+        at = event.timestamp
+        if len(key) > LONGEST_NAME:
+            key = fingerprint(key)
         session.errors += 1
-        session.transient_errors += transient
-        if session.fingerprints is None:
-            session.fingerprints = {}
-        if key in session.fingerprints or len(session.fingerprints) < 64:
-            session.fingerprints[key] = session.fingerprints.get(key, 0) + 1
+        kinds = session.kinds_of_error
+        if kinds is None:
+            kinds = session.kinds_of_error = {}
+        known = kinds.get(key)
+        if known is not None:
+            known.count += 1
+        elif len(kinds) < MOST_KEYS:
+            kinds[key] = ErrorKind(1, event.data.error_category, message[:SAMPLE])
         if lane.errors is None:
             lane.errors = {}
         window = lane.errors.get(key)

@@ -4,6 +4,7 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.detectors.excessive_restarts import succeeded
 from agentwatch.core.limits import Limits
+from agentwatch.core.signatures import is_transient
 from agentwatch.core.state import Lane, Session
 from agentwatch.model import Alert, Event
 
@@ -25,10 +26,11 @@ class FailedSession:
         failed = event.data.completion_status == "failed" or (event.data.outcome is not None and event.data.outcome.status == "failed")
         if not failed or succeeded(event) or session.errors < self._threshold:
             return
-        transient = session.transient_errors >= TRANSIENT_SHARE * session.errors
-        by_count = sorted((session.fingerprints or {}).items(), key=lambda item: -item[1])
+        by_count = sorted((session.kinds_of_error or {}).items(), key=lambda item: -item[1].count)
+        passing = sum(kind.count for name, kind in by_count if is_transient(kind.category, name, kind.sample))
+        transient = passing >= TRANSIENT_SHARE * session.errors
         kind = "failed_session_transient_errors" if transient else "failed_session_high_errors"
-        common = f", most often {by_count[0][0]} ({by_count[0][1]})" if by_count else ""
+        common = f", most often {by_count[0][0]} ({by_count[0][1].count})" if by_count else ""
         finding = Finding(
             type=kind,
             key="session",

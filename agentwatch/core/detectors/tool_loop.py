@@ -1,5 +1,7 @@
 """The same tool call again and again."""
 
+import re
+from datetime import timedelta
 from zlib import crc32
 
 import msgspec
@@ -8,18 +10,21 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler, bounded
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import call_signature, normalise_result, result_text
-from agentwatch.core.state import EMPTY_BYTES, Lane, Repeat, Session, Window
+from agentwatch.core.state import EMPTY_BYTES, MOST_PARAMS_BYTES, Lane, Repeat, Session, Window
 from agentwatch.model import Alert, Event, Status, decoded
 
 POLL_TOOLS = frozenset({"BashOutput", "TaskOutput", "AgentOutput", "write_stdin", "read_bash", "read_output", "wait", "wait_agent", "process", "task_list"})
 """Tools whose purpose is to be asked again (detection.md, section 5)."""
 
-MOST_PARAMS_BYTES = 4096
 NEAR_BYTES = 64
-"""Calls that say the same differ in a description or a time-out at most."""
+MAY_DIFFER = re.compile(rb'"(?:description|explanation|justification|thought|timeout|yield_time|max_output_tokens|task_progress|security_risk)').search
+"""Calls that say the same differ in such a field at most; without one they are equal byte for byte or not at all. Comparing signatures
+of all calls near each other in length took 13 % of the whole program's time."""
 
-POLL_REPEATS = 8
-"""Equal polls in a row that are a loop: healthy sessions reach 7, the poll storms ran 192 to 283 (detection.md, section 4)."""
+POLL_REPEATS, POLLED_FOR = 8, timedelta(seconds=20)
+SLOW_POLL, SLOW_REPEATS, SLOWLY_POLLED_FOR = timedelta(seconds=15), 20, timedelta(minutes=20)
+"""Equal polls in a row that are a loop: healthy sessions reach 7, the poll storms ran 192 to 283. Polls of 15 s and more wait by
+themselves: Codex waits 34 times 30 s for a healthy build (detection.md, section 5)."""
 
 
 class ToolLoop:
@@ -43,16 +48,17 @@ class ToolLoop:
         data = event.data
         name = data.tool_name or "unknown"
         params = data.tool_params
-        if len(params) > EMPTY_BYTES:
+        if session.shows_params or len(params) > EMPTY_BYTES:
+            session.shows_params = True
             repeat = lane.repeat
             if repeat is not None and repeat.tool_name == name and _same_call(repeat, params):
-                repeat.count += 1
+                if data.msg_id is None or data.msg_id != repeat.message:
+                    repeat.message = data.msg_id
+                    repeat.count += 1
                 return
             if repeat is not None and repeat.same:
                 self._over(session, repeat, event, place, out)
-            lane.repeat = Repeat(name, _kept(params), event.timestamp, place)
-            return
-        if session.rich:
+            lane.repeat = Repeat(name, _kept(params), event.timestamp, place, message=data.msg_id)
             return
         if lane.tools is None:
             lane.tools = {}
@@ -81,34 +87,37 @@ class ToolLoop:
         repeat = lane.repeat
         if repeat is None or repeat.count < 2:
             return
+        if event.data.tool_name is not None and event.data.tool_name != repeat.tool_name:  # late, of a call before these
+            return
         if event.data.is_error:  # the same failing call is an error loop
+            if repeat.same:
+                self._over(session, repeat, event, place, out)
             lane.repeat = None
             return
-        text = normalise_result(result_text(decoded(event.data.result)))
-        result = crc32(text.encode("utf-8", "surrogatepass"))
+        said = decoded(event.data.result)
+        text = normalise_result(result_text(said))
+        # What is no valid text is compared as it stands: two such results are not equal for being unreadable.
+        result = crc32(text.encode("utf-8", "surrogatepass") if said is not None else event.data.result)
         if repeat.same and result != repeat.result:
             self._over(session, repeat, event, place, out)
-            repeat.same = 0
-            repeat.count = 1
+            repeat.result, repeat.same, repeat.count = result, 1, 1
             repeat.first_at, repeat.first_place = event.timestamp, place
             return
         repeat.same += 1
         repeat.result = result
-        needed = max(POLL_REPEATS, self._repeats) if _polls(repeat) else self._repeats
-        told = repeat.same + 1
+        # The first call's result was not looked at; parallel calls have been made before the first result comes back.
+        told = min(repeat.same + 1, repeat.count)
+        crossed = told >= self._repeats and (not _polls(repeat) or _in_vain(told, event.timestamp - repeat.first_at))
 
         def describe(count: int, status: Status) -> Finding:
-            again = "is still repeating" if status is Status.ESCALATED else "repeats"
-            return self._repeated(
-                session,
-                repeat,
-                event,
-                place,
-                count,
-                f"{session.attempt_id} {again} the same {repeat.tool_name} call: {count} times in {span(event.timestamp - repeat.first_at)}, and nothing new came back: {text[:120]}",
-            )
+            again, began = "repeats", repeat.first_at
+            if status is Status.ESCALATED and session.episodes:
+                again, began = "is still repeating", session.episodes[f"tool_loop:{_key(repeat)}"].opened_at
+            lasted = span(event.timestamp - began)
+            summary = f"{session.attempt_id} {again} the same {repeat.tool_name} call: {count} times in {lasted}, and nothing new came back: {text[:120]}"
+            return self._repeated(repeat, event, place, count, summary)
 
-        self._reporter.count(session, "tool_loop", _key(repeat), event.timestamp, crossed=told >= needed, size=told, describe=describe, out=out)
+        self._reporter.count(session, "tool_loop", _key(repeat), event.timestamp, crossed=crossed, size=told, describe=describe, out=out)
 
     def user(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         """A person spoke: whatever went round in circles before has ended."""
@@ -118,9 +127,9 @@ class ToolLoop:
 
     def _over(self, session: Session, repeat: Repeat, event: Event, place: int, out: list[Alert]) -> None:
         text = f"{session.attempt_id} stopped repeating {repeat.tool_name} after {repeat.count} calls in {span(event.timestamp - repeat.first_at)}"
-        self._reporter.recover(session, self._repeated(session, repeat, event, place, repeat.count, text), out)
+        self._reporter.recover(session, self._repeated(repeat, event, place, repeat.count, text), out)
 
-    def _repeated(self, session: Session, repeat: Repeat, event: Event, place: int, count: int, summary: str) -> Finding:
+    def _repeated(self, repeat: Repeat, event: Event, place: int, count: int, summary: str) -> Finding:
         return Finding(
             type="tool_loop",
             key=_key(repeat),
@@ -137,6 +146,8 @@ def _key(repeat: Repeat) -> str:
 
 def _kept(params: msgspec.Raw) -> msgspec.Raw:
     """What is remembered of parameters: themselves, or their length and checksum where they are long."""
+    if not params:
+        return msgspec.Raw(b"null")  # a snapshot needs a JSON value
     return params if len(params) <= MOST_PARAMS_BYTES else msgspec.Raw(b'"%d:%08x"' % (len(params), crc32(params)))
 
 
@@ -145,9 +156,16 @@ def _same_call(repeat: Repeat, params: msgspec.Raw) -> bool:
     params = _kept(params)
     if params == repeat.params:
         return True
-    if abs(len(params) - len(repeat.params)) > NEAR_BYTES:
+    if abs(len(params) - len(repeat.params)) > NEAR_BYTES or not (MAY_DIFFER(params) or MAY_DIFFER(repeat.params)):
         return False
     return call_signature(repeat.tool_name, decoded(params)) == call_signature(repeat.tool_name, decoded(repeat.params))
+
+
+def _in_vain(polls: int, lasted: timedelta) -> bool:
+    """Whether so many equal polls in that time are too many."""
+    if lasted < (polls - 1) * SLOW_POLL:
+        return polls >= POLL_REPEATS and lasted >= POLLED_FOR
+    return polls >= SLOW_REPEATS and lasted >= SLOWLY_POLLED_FOR
 
 
 def _polls(repeat: Repeat) -> bool:

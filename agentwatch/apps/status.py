@@ -1,0 +1,207 @@
+"""`agentwatch status`: how the daemon of a log directory is doing. Only looks; nothing is made, moved or waited for."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from agentwatch import checkpoint
+from agentwatch.apps.daemon import STATUS, Status
+from agentwatch.apps.setup import STATE_DIR
+from agentwatch.core.alerts import span
+from agentwatch.errors import StorageError
+from agentwatch.model import Cursor
+from agentwatch.ui.page import Block, Table, Word, para
+
+STALE_S = 10.0
+"""The daemon writes its figures when something has moved. Older ones than this: nothing moves."""
+
+MOST_FILES, MOST_FAULTS = 20, 20
+
+
+class WatchedFile(msgspec.Struct):
+    """A file that is read, and how far. `lag_bytes` may count the half line that its writer has not ended yet."""
+
+    path: str
+    format: str | None
+    size: int
+    offset: int
+    lag_bytes: int
+
+
+class CountedFault(msgspec.Struct):
+    """What went wrong without stopping the daemon: how often, and where the first stood."""
+
+    path: str
+    offset: int
+    kind: str
+    count: int
+    detail: str
+
+
+class Inotify(msgspec.Struct):
+    """Whether the kernel tells of changes. Where it does not they are found by sweeps, a second to half a minute later."""
+
+    ok: bool
+    detail: str
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """As `status --json` has it (contract, section 6). `problem` says why the saved state cannot be shown, if it cannot."""
+
+    running: bool
+    pid: int | None
+    started_at: datetime | None
+    files: list[WatchedFile]
+    attempts_live: int
+    events_total: int
+    events_per_s: float
+    alerts: dict[str, int]
+    faults: list[CountedFault]
+    inotify: Inotify
+    saved_at: datetime | None
+    problem: str | None
+    log_dir: str
+
+
+def look(log_dir: Path) -> Health:
+    """What is known of the daemon that watches `log_dir`, whether it runs or not. Raises StorageError where this user may not look."""
+    log_dir = Path(os.path.realpath(log_dir))
+    state = log_dir / STATE_DIR
+    holder = _holder(state)
+    saved, problem = checkpoint.read(state)
+    if problem is not None:
+        problem = f"the checkpoint is not shown, {problem}"
+    written_at = _mtime(state / checkpoint.NAME)
+    live = _live(state, holder)
+    saved = saved or checkpoint.Checkpoint()
+    attempts = sum(len(sessions) for sessions in saved.engine.scopes.values())
+    moves = written_at is not None and time.time() - written_at < STALE_S
+    return Health(
+        running=holder is not None,
+        pid=holder,
+        started_at=live.started_at if live else None,
+        files=[file for cursor in saved.cursors if (file := _file(cursor)) is not None],
+        attempts_live=live.attempts_live if live else attempts,
+        events_total=saved.events,
+        events_per_s=live.events_per_s if live and moves else 0.0,
+        alerts=saved.alerts_by_type,
+        faults=[CountedFault(one.fault.path, one.fault.offset, one.fault.kind, one.count, one.fault.detail) for one in saved.faults],
+        inotify=Inotify(live.inotify_ok, live.inotify_detail) if live else Inotify(ok=False, detail="no daemon says so"),
+        saved_at=datetime.fromtimestamp(written_at, UTC) if written_at is not None else None,
+        problem=problem,
+        log_dir=str(log_dir),
+    )
+
+
+def page(health: Health) -> Iterable[Block]:
+    """`health` for people, the important first."""
+    if health.running:
+        since = f", since {span(datetime.now(UTC) - health.started_at)}" if health.started_at else ""
+        yield para(Word("running", "good"), f"  pid {health.pid or 'unknown'}{since}, watches {health.log_dir}")
+    else:
+        yield para(Word("not running", "bad"), f"  nothing watches {health.log_dir}; start it with `agentwatch run`")
+        if health.saved_at:
+            yield para(Word(f"what was known {span(datetime.now(UTC) - health.saved_at)} ago:", "dim"))
+    if health.problem:
+        yield para(Word("state unknown", "bad"), f"  {health.problem}; `agentwatch doctor` says what to do")
+    rate = f", {health.events_per_s:,.0f} a second" if health.events_per_s else ""
+    yield para(f"attempts live {health.attempts_live:,}   events {health.events_total:,}{rate}   files {len(health.files):,}")
+    if health.running:
+        how = Word("works", "good") if health.inotify.ok else Word(f"does not work: {health.inotify.detail}; changes are found by sweeps", "warn")
+        yield para("inotify ", how)
+    yield from _alerts(health.alerts)
+    yield from _files(health)
+    yield from _faults(health.faults)
+
+
+def _alerts(alerts: dict[str, int]) -> Iterable[Block]:
+    if not alerts:
+        yield para("no alerts")
+        return
+    yield para()
+    yield Table(("alert", ">count"), [(Word(kind), Word(f"{count:,}")) for kind, count in sorted(alerts.items(), key=lambda one: -one[1])])
+
+
+def _files(health: Health) -> Iterable[Block]:
+    if not health.files:
+        return
+    files = sorted(health.files, key=lambda file: (file.lag_bytes, file.size), reverse=True)
+    home, log_dir = str(Path.home()), f"{health.log_dir}/"
+    rows = [
+        (
+            Word(f"{file.lag_bytes:,}", "warn" if file.lag_bytes else ""),
+            Word(f"{file.size:,}"),
+            Word(file.format or "unknown", "" if file.format else "warn"),
+            Word(file.path.removeprefix(log_dir).replace(f"{home}/", "~/", 1)),
+        )
+        for file in files[:MOST_FILES]
+    ]
+    yield para()
+    yield Table((">unread bytes", ">size", "format", "file"), rows)
+    if len(files) > MOST_FILES:
+        yield para(Word(f"and {len(files) - MOST_FILES:,} more files: `agentwatch status --json` has them all", "dim"), indent=2)
+
+
+def _faults(faults: list[CountedFault]) -> Iterable[Block]:
+    if not faults:
+        return
+    worst = sorted(faults, key=lambda fault: -fault.count)
+    yield para()
+    yield Table(
+        (">count", "fault", "first at"),
+        [(Word(f"{fault.count:,}"), Word(fault.kind, "warn"), Word(f"{fault.path}, byte {fault.offset} {fault.detail}")) for fault in worst[:MOST_FAULTS]],
+    )
+    if len(worst) > MOST_FAULTS:
+        yield para(Word(f"and {len(worst) - MOST_FAULTS:,} more kinds of faults: `agentwatch status --json` has them all", "dim"), indent=2)
+
+
+def _holder(state: Path) -> int | None:
+    """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it."""
+    try:
+        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot look into `{state}`: {error.strerror}", hint="ask as the user who runs the daemon") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 20, 0)
+        return int(pid) if pid.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+def _live(state: Path, holder: int | None) -> Status | None:
+    """What the running process says of itself; None where what lies there is another's."""
+    try:
+        status = msgspec.json.decode((state / STATUS).read_bytes(), type=Status)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return status if holder == status.pid else None
+
+
+def _file(cursor: Cursor) -> WatchedFile | None:
+    """None for what is not there any more, and for archives: they are read once, and their size says nothing of what is left."""
+    if cursor.path.endswith(".gz"):
+        return None
+    try:
+        stat = Path(cursor.path).stat(follow_symlinks=False)
+    except OSError:
+        return None
+    if stat.st_ino != cursor.inode:
+        return None
+    return WatchedFile(cursor.path, cursor.format, stat.st_size, cursor.offset, max(0, stat.st_size - cursor.offset))
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None

@@ -1,0 +1,46 @@
+"""What several commands take on the command line, and how it is understood."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentwatch.errors import UsageError
+
+LogDir = Annotated[Path | None, typer.Option("--log-dir", metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file, trusted like the user's own.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+_AGO = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """The time that `text` names; UTC where it names no zone. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"`{option} {text}` is no time", hint="give it as in 2026-02-09T08:00:00Z") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def since(option: str, text: str | None, now: datetime) -> datetime | None:
+    """As `moment`, or so long before `now`: `90s`, `30m`, `2h`, `7d`, `1w`. Raises UsageError."""
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        return moment(option, text)
+    except UsageError as error:
+        raise UsageError(str(error), hint="give it as in 30m, 2h, 7d or 2026-02-09T08:00:00Z") from None
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help page."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

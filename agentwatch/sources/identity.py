@@ -1,0 +1,57 @@
+"""Whether two files have the same content, as far as their being one stream depends on it. Knows bytes, no names."""
+
+import os
+
+from agentwatch.model import Cursor
+from agentwatch.sources.lines import CHUNK_BYTES, MARKER_BYTES, Bytes, digest
+
+
+def continues(file: Bytes, cursor: Cursor) -> bool:
+    """Whether the bytes before the cursor are those that were read."""
+    return marker(file, cursor.offset) == cursor.marker
+
+
+def marker(file: Bytes, offset: int) -> str:
+    """What is kept of the bytes before an offset. That of a file which is shorter equals none that was kept."""
+    before = min(MARKER_BYTES, offset)
+    return digest(file.pread(before, offset - before))
+
+
+def shared(one: Bytes, other: Bytes, start: int) -> int:
+    """How many bytes the two have in common, known to be at least `start`."""
+    while True:
+        mine, theirs = one.pread(CHUNK_BYTES, start), other.pread(CHUNK_BYTES, start)
+        if mine == theirs and len(mine) == CHUNK_BYTES:
+            start += CHUNK_BYTES
+            continue
+        return start + len(os.path.commonprefix([mine, theirs]))  # noqa: RUF071  # bytes of logs, not paths
+
+
+def line_start(file: Bytes, position: int) -> int:
+    """The first byte of the line that `position` stands in."""
+    while position > 0:
+        start = max(0, position - CHUNK_BYTES)
+        newline = file.pread(position - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        position = start
+    return 0
+
+
+def second_line(file: Bytes) -> int:
+    """The first byte behind the first line; the end where it is the only one."""
+    position = 0
+    while chunk := file.pread(CHUNK_BYTES, position):
+        newline = chunk.find(b"\n")
+        if newline >= 0:
+            return position + newline + 1
+        position += len(chunk)
+    return position
+
+
+def end_of(file: Bytes) -> int:
+    """How many bytes there are."""
+    position = 0
+    while chunk := file.pread(CHUNK_BYTES, position):
+        position += len(chunk)
+    return position

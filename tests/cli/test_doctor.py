@@ -1,0 +1,134 @@
+"""`agentwatch doctor` on healthy and on broken machines."""
+
+import os
+
+import orjson
+import pytest
+
+
+def doctor(place, *arguments, **environ):
+    done = place.run("doctor", "--json", *arguments, **environ)
+    return done.returncode, orjson.loads(done.stdout)
+
+
+def checks(report):
+    return {check["name"]: check for check in report["checks"]}
+
+
+def test_a_fresh_machine_is_in_order_and_left_as_it_is(place):
+    """Nothing is broken where nothing is; doctor makes no directory."""
+    code, report = doctor(place)
+    assert code == 0
+    assert {check["state"] for check in report["checks"]} <= {"ok", "warning"}
+    assert not place.logs.exists()
+
+
+def test_each_setting_stands_with_its_origin(place):
+    """Value and where it comes from, for every key."""
+    (place.base / "agentwatch.toml").write_text("[cost]\nusd_per_session = 7\n")
+    _, report = doctor(place, AGENT_ERROR_LOOP_THRESHOLD="9")
+    found = {value["key"]: (value["value"], value["origin"]) for value in report["settings"]}
+    assert found["cost.usd_per_session"] == (7, f"`{place.base / 'agentwatch.toml'}`")
+    assert found["error_loop.threshold"] == (9, "environment AGENT_ERROR_LOOP_THRESHOLD")
+    assert found["stuck.threshold_ms"] == (300_000, "default")
+
+
+def test_secrets_are_not_shown(place):
+    """Whatever is set, no secret leaves through doctor."""
+    secrets = {"AGENTWATCH_TELEGRAM_TOKEN": "123456:verysecret", "OPENAI_API_KEY": "sk-verysecret", "AGENTWATCH_WEBHOOK_SECRET": "verysecret"}
+    for arguments in ((), ("--json",)):
+        done = place.run("doctor", *arguments, **secrets)
+        assert "verysecret" not in done.stdout + done.stderr
+
+
+def test_what_would_be_watched_is_counted_and_named(place, errors):
+    """Directories, files, and the newest file of each format; outputs are none of them."""
+    place.write(errors(1))
+    (place.logs / "notes.log").write_text("hello\n")
+    place.alerts.write_text("{}\n")
+    transcripts = place.base / ".claude" / "projects" / "p"
+    transcripts.mkdir(parents=True)
+    for number in (1, 2):
+        (transcripts / f"{number}.jsonl").write_text("{}\n")
+        os.utime(transcripts / f"{number}.jsonl", (number, number))
+    _, report = doctor(place)
+    logs, claude = report["places"][:2]
+    assert (logs["files"], logs["newest"]) == (2, {"canonical": str(place.stream), "unknown format": str(place.logs / "notes.log")})
+    assert (claude["files"], claude["directories"], claude["newest"]) == (2, 2, {"claude-code": str(transcripts / "2.jsonl")})
+
+
+@pytest.mark.parametrize(
+    ("toml", "hint"),
+    [
+        pytest.param("[error_lop]\nthreshold = 3\n", "the nearest known name is `error_loop`", id="unknown section"),
+        pytest.param("[cost]\nusd_per_session = 'much'\n", "costs more", id="wrong type"),
+        pytest.param("[logs]\nsources = ['nothing']\n", "known are all, none", id="unknown format"),
+        pytest.param("rubbish", "texts need quotes", id="no TOML"),
+    ],
+)
+def test_wrong_settings_are_told_with_the_rest(place, toml, hint):
+    """Exit code 2; what does not hang on the settings is looked at all the same."""
+    (place.base / "agentwatch.toml").write_text(toml)
+    code, report = doctor(place)
+    assert code == 2
+    assert hint in checks(report)["settings"]["remedy"]
+    assert {"disk", "inotify", "open files", "program"} <= checks(report).keys()
+
+
+def test_another_program_of_the_name_is_named(place):
+    """Two are on package registries; whoever comes first on PATH is what the user starts."""
+    other = place.base / "bin" / "agentwatch"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    code, report = doctor(place, PATH=f"{other.parent}:{place.environ['PATH']}")
+    assert code == 0
+    program = checks(report)["program"]
+    assert program["state"] == "warning"
+    assert str(other) in program["found"]
+    assert "agentwatch" in program["remedy"]
+
+
+def test_a_state_directory_that_others_may_write_is_broken(place):
+    """Its content is trusted: the daemon refuses it, and doctor says how to mend it."""
+    state = place.logs / ".agentwatch"
+    state.mkdir(parents=True)
+    state.chmod(0o777)
+    code, report = doctor(place)
+    assert code == 1
+    assert checks(report)["state directory"]["remedy"] == f"run `chmod 700 {state}`"
+
+
+def test_a_damaged_checkpoint_is_a_warning_with_what_will_happen(place):
+    """The daemon mends it by itself."""
+    state = place.logs / ".agentwatch"
+    state.mkdir(parents=True, mode=0o700)
+    (state / "checkpoint.json").write_text("rubbish")
+    code, report = doctor(place)
+    assert (code, checks(report)["checkpoint"]["state"]) == (0, "warning")
+
+
+def test_a_log_directory_that_is_a_file_is_broken(place):
+    """What cannot become a directory is said before the daemon says it."""
+    place.logs.parent.mkdir()
+    place.logs.write_text("")
+    code, report = doctor(place)
+    assert code == 1
+    assert checks(report)["log directory"]["state"] == "broken"
+
+
+def test_people_see_every_problem_with_its_remedy(place):
+    """What is wrong stands last, each with an arrow to what to do."""
+    state = place.logs / ".agentwatch"
+    state.mkdir(parents=True)
+    state.chmod(0o777)
+    shown = place.run("doctor").stdout.splitlines()
+    problem = next(number for number, text in enumerate(shown) if text.lstrip().startswith("broken"))
+    assert shown[problem + 1].strip() == f"-> run `chmod 700 {state}`"
+    assert problem + 2 == len(shown)
+
+
+def test_it_finds_the_running_daemon(place, daemon):
+    """Who asks why nothing comes learns whether anything watches."""
+    _, report = doctor(place)
+    assert checks(report)["daemon"]["found"] == f"runs, pid {daemon.pid}"

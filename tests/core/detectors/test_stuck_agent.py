@@ -1,0 +1,70 @@
+"""Silence where somebody owes an answer, where the log shows whose turn it is."""
+
+from datetime import timedelta
+
+import pytest
+
+from agentwatch.core.limits import Limits
+
+
+def stuck_after(log, limits=None):
+    """Seconds from the last line to the first alert about silence; None within half a day."""
+    last = log.at - timedelta(seconds=1)
+    alerts = [alert for alert in log.alerts(until=last + timedelta(hours=11), limits=limits) if alert.type == "stuck_agent"]
+    return (alerts[0].timestamp - last).total_seconds() if alerts else None
+
+
+WAITS = {
+    "for the model after a result": (lambda log: log.both(), 480),
+    "for the model after a prompt": (lambda log: log.both().add("turn_end").add("user_message", output="go"), 480),
+    "for a tool": (lambda log: log.call("Read", {"path": "src/a.py"}), 300),
+    "for the slowest of parallel tools": (lambda log: log.call("Read", {"path": "src/a.py"}).call("Task", {"prompt": "look"}), 1800),
+    "for the one that is not back": (lambda log: log.call("Task", {"prompt": "look"}).call("Read", {"path": "a.py"}).result(number=1), 300),
+    "for a sub-agent at work": (lambda log: log.call("Task", {"prompt": "look"}).call("Read", {"path": "src/a.py"}, lane="s1"), 1800),
+}
+
+RESTS = {
+    "a last word": lambda log: log.both().add("agent_output", output="Done."),
+    "the end of a turn": lambda log: log.both().add("turn_end"),
+    "a turn that ended with a call open": lambda log: log.call().add("turn_end", interrupted=True),
+    "an interrupt": lambda log: log.call().add("user_message", output="[Request interrupted by user]", interrupted=True),
+    "a question among parallel calls": lambda log: log.call().call("AskUserQuestion", {"question": "Which one?"}),
+    "a turn that ended before its sub-agent": lambda log: log.call("Read", {"path": "src/a.py"}, lane="s1").both().add("turn_end"),
+}
+
+
+@pytest.mark.parametrize(("waits", "limit_s"), WAITS.values(), ids=WAITS.keys())
+def test_whoever_owes_has_a_limit_of_their_own(new_log, waits, limit_s):
+    """The model 8 minutes, a tool what it declares or 5, a sub-agent half an hour."""
+    assert stuck_after(waits(new_log())) == limit_s
+
+
+@pytest.mark.parametrize("rests", RESTS.values(), ids=RESTS.keys())
+def test_nobody_is_stuck_who_waits_for_a_person(new_log, rests):
+    """The agent has handed back, or asks."""
+    assert stuck_after(rests(new_log())) is None
+
+
+def test_a_limit_that_was_set_holds_for_the_model_too(log):
+    """It is what the user asked for; a tool keeps its own where that is longer."""
+    limits = Limits(stuck=timedelta(seconds=60), stuck_is_explicit=True)
+    assert stuck_after(log.both(), limits) == 60
+    assert stuck_after(log.call("Read", {"path": "src/a.py"}), limits) == 300
+
+
+def test_silence_is_told_once_escalates_once_and_ends(log):
+    """At the limit, at three times the limit, and with the next line."""
+    log.both().wait(4000).both()
+    alerts = log.alerts()
+    assert [(str(alert.status), str(alert.severity)) for alert in alerts] == [("open", "medium"), ("escalated", "high"), ("recovered", "medium")]
+    assert [alert.detail["idle_time_ms"] for alert in alerts] == [480_000, 1_440_000, 4_001_000]
+    assert len({alert.episode_id for alert in alerts}) == 1
+
+
+def test_each_silence_is_an_incident_of_its_own(log):
+    """Its evidence is another line."""
+    for name in "abc":
+        log.both(params=f"cat {name}").wait(600)
+    log.both()
+    assert log.told() == [("stuck_agent", "open"), ("stuck_agent", "recovered")] * 3
+    assert len({alert.alert_id for alert in log.alerts()}) == 6

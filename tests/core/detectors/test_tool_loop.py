@@ -1,0 +1,257 @@
+"""The same call again and again, where calls carry their parameters: with nothing new coming back it is a loop, else it is work."""
+
+import pytest
+
+POLL = {"bash_id": "b1"}
+
+
+def test_the_fourth_equal_call_with_equal_results_is_a_loop(log):
+    """Three are not; of 2,083 real sessions none had exactly three that were no loop, and none four."""
+    for _ in range(3):
+        log.both()
+    assert log.starts("tool_loop") == 0
+    log.both()
+    (alert,) = log.alerts()
+    assert (alert.type, alert.detail["tool_name"], alert.detail["occurrences"]) == ("tool_loop", "Bash", 4)
+    assert "nothing new came back" in alert.summary
+    assert alert.evidence[0].offset == 0
+
+
+SAME = {
+    "described otherwise": ({"command": "make", "description": "Build"}, {"command": "make", "description": "Build again"}),
+    "given more time": ({"command": "make", "timeout": 1000}, {"command": "make", "timeout": 2000}),
+    "as a string of JSON": ('{"cmd":"make","yield_time_ms":1000}', '{"cmd":"make","yield_time_ms":5000}'),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME.keys())
+def test_what_says_why_or_how_long_makes_no_other_call(new_log, one, other):
+    """The parameters are compared as signatures."""
+    log = new_log()
+    for params in (one, other, one, other):
+        log.add("tool_call", tool_name="shell", tool_call_id="c1", tool_params=params).result("ok", number=1)
+    assert log.starts("tool_loop") == 1
+
+
+VOLATILE = {
+    "a clock": ("10:00:0{n} running", 1),
+    "a duration": ("done in {n}.31s", 1),
+    "a process id": ("pid: 123{n} waiting", 1),
+    "a Codex chunk": ("Chunk ID: abc12{n}\nWall time: 0.{n} seconds\nOutput:\nnothing", 1),
+    "a counter": ("{n} of 9 files", 0),
+    "a name": ("no module named m{n}", 0),
+}
+
+
+@pytest.mark.parametrize(("text", "loops"), VOLATILE.values(), ids=VOLATILE.keys())
+def test_a_clock_is_nothing_new_and_a_counter_is(log, text, loops):
+    """Volatile parts of results do not count; other numbers are progress."""
+    for n in range(6):
+        log.both(text=text.format(n=n))
+    assert log.starts("tool_loop") == loops
+
+
+def test_two_different_results_below_one_chunk_heading_differ(log):
+    """A pattern that once swallowed all that followed `Chunk ID` made every result equal."""
+    for n in range(12):
+        log.both("write_stdin", {"session_id": 1, "chars": ""}, f"Chunk ID: abcd1{n % 10}\nOutput:\nline {n}")
+    assert log.told() == []
+
+
+def test_another_result_starts_the_count_anew(log):
+    """Four equal ones from there on."""
+    log.both().both().both().both(text="new").both(text="new").both(text="new")
+    assert log.starts("tool_loop") == 0
+    log.both(text="new")
+    assert log.starts("tool_loop") == 1
+
+
+def test_unreadable_results_are_not_equal_for_being_unreadable(log):
+    """Bytes that are no UTF-8 are compared as they stand."""
+    for n in range(6):
+        log.both(text=f"@{n}")
+    log.lines = [line.replace(b"@", b"\xff") for line in log.lines]
+    assert log.told() == []
+
+
+BREAKS = {
+    "another call": lambda log: log.both("Read", {"path": "src/a.py"}),
+    "a call without parameters": lambda log: log.both("ListFiles", {}),
+    "a user message": lambda log: log.add("user_message", output="go on"),
+    "a follow-up": lambda log: log.add("followup_sent", prompt="go on"),
+    "a failure": lambda log: log.both(text="no", is_error=True),
+}
+
+
+@pytest.mark.parametrize("other", BREAKS.values(), ids=BREAKS.keys())
+def test_whatever_comes_between_ends_the_row(new_log, other):
+    """Twice three is not six."""
+    log = new_log()
+    for _ in range(3):
+        log.both()
+    other(log)
+    for _ in range(3):
+        log.both()
+    assert log.starts("tool_loop") == 0
+
+
+@pytest.mark.parametrize("other", BREAKS.values(), ids=BREAKS.keys())
+def test_a_loop_that_was_told_is_told_to_be_over(new_log, other):
+    """Once, when the row ends."""
+    log = new_log()
+    for _ in range(5):
+        log.both()
+    other(log)
+    log.both()
+    assert log.told() == [("tool_loop", "open"), ("tool_loop", "recovered")]
+
+
+def test_the_same_failing_call_is_an_error_loop(log):
+    """Told once, not as two types."""
+    for _ in range(6):
+        log.both(text="make: *** no rule to make target", is_error=True, error_message="make: *** no rule to make target")
+    assert log.told() == [("error_loop", "open")]
+
+
+def test_edits_between_builds_are_work(log):
+    """`npm run build` with the same line of success 33 times in a session was healthy."""
+    for n in range(33):
+        log.both(params="npm run build", text="built").both("Edit", {"path": "a.ts", "old": f"v{n}", "new": f"v{n + 1}"}, "ok")
+    assert log.told() == []
+
+
+def test_a_to_do_list_that_moves_on_is_work(log):
+    """Its answer is always the same, its parameters are not."""
+    for n in range(20):
+        log.both("TodoWrite", {"todos": [{"content": "a", "done": n}]}, "Todos have been modified successfully")
+    assert log.told() == []
+
+
+POLLS = {
+    "of a poll tool": ("BashOutput", POLL),
+    "by sleeping": ("Bash", {"command": "sleep 3 && cat out.log"}),
+    "by watching": ("Bash", {"command": "gh run view 1 --watch"}),
+}
+
+
+@pytest.mark.parametrize(("tool", "params"), POLLS.values(), ids=POLLS.keys())
+def test_eight_equal_polls_are_a_loop(new_log, tool, params):
+    """Healthy polls reach seven."""
+    log = new_log()
+    for _ in range(7):
+        log.both(tool, params, "running").wait(2)
+    assert log.starts("tool_loop") == 0
+    log.both(tool, params, "running")
+    assert log.starts("tool_loop") == 1
+
+
+def test_a_burst_of_polls_waits_for_twenty_seconds(log):
+    """Eight polls in a few seconds are impatience."""
+    for _ in range(9):
+        log.both("BashOutput", POLL, "running")
+    assert log.starts("tool_loop") == 0
+    log.both("BashOutput", POLL, "running").both("BashOutput", POLL, "running")
+    assert log.starts("tool_loop") == 1
+
+
+def test_polls_that_wait_by_themselves_are_given_twenty_minutes(log):
+    """Codex waited 34 times 30 s for a healthy build."""
+    for _ in range(39):
+        log.both("write_stdin", {"session_id": 1, "chars": ""}, "").wait(28)
+    assert log.starts("tool_loop") == 0
+    for _ in range(3):
+        log.both("write_stdin", {"session_id": 1, "chars": ""}, "").wait(28)
+    assert log.starts("tool_loop") == 1
+
+
+def test_polls_that_bring_something_are_work(log):
+    """50 reads of an output that grows."""
+    for n in range(50):
+        log.both("BashOutput", POLL, f"{n} tests run").wait(3)
+    assert log.told() == []
+
+
+def test_calls_in_parallel_count_once(log):
+    """Four equal calls of one model message are one turn."""
+    for n in range(4):
+        log.call(msg_id="m1")
+        assert log.calls == n + 1
+    for n in range(4):
+        log.result(number=n + 1)
+    assert log.told() == []
+
+
+def test_parallel_calls_of_a_log_without_message_ids_count_as_calls(log):
+    """Three are three, in whichever order results come back, and four are a loop."""
+    for _ in range(3):
+        log.call()
+    for number in (3, 1, 2):
+        log.result(number=number)
+    assert log.told() == []
+    log.both()
+    assert log.starts("tool_loop") == 1
+
+
+def test_a_late_result_of_an_earlier_call_is_not_compared(log):
+    """Results come back out of order."""
+    log.call("Read", {"path": "src/a.py"})
+    for n in range(4):
+        log.call()
+        if n == 1:
+            log.result("text of a.py", number=1)
+        log.result()
+    assert log.starts("tool_loop") == 1
+
+
+def test_sub_agents_do_not_repeat_each_other(log):
+    """Each lane is judged by itself."""
+    for n in range(8):
+        log.both(lane=f"agent{n % 4}")
+    assert log.starts("tool_loop") == 0
+
+
+def test_long_parameters_are_compared_too(log):
+    """All of them, though only a checksum is kept."""
+    for n in range(4):
+        log.both("Write", {"path": "a", "content": "x" * 100_000 + str(n)}, "ok")
+    assert log.starts("tool_loop") == 0
+    for _ in range(4):
+        log.both("Write", {"path": "a", "content": "x" * 100_000}, "ok")
+    assert log.starts("tool_loop") == 1
+
+
+def test_a_loop_that_goes_on_is_told_again_when_it_has_grown_fourfold(log):
+    """4, 16, 64: not every time, and each time more urgent."""
+    for _ in range(70):
+        log.both()
+    alerts = log.alerts()
+    assert [(alert.detail["occurrences"], str(alert.status), str(alert.severity)) for alert in alerts] == [
+        (4, "open", "medium"),
+        (16, "escalated", "high"),
+        (64, "escalated", "high"),
+    ]
+    assert len({alert.episode_id for alert in alerts}) == 1
+    assert len({alert.alert_id for alert in alerts}) == 3
+
+
+def test_a_loop_that_stops_and_starts_is_one_incident(log):
+    """Within the cool-down it is counted, and told when it has grown."""
+    for _ in range(8):
+        for _ in range(5):
+            log.both()
+        log.both("Read", {"path": "src/a.py"})
+    alerts = log.alerts()
+    assert [str(alert.status) for alert in alerts] == ["open", "recovered", "escalated", "recovered"]
+    assert len({alert.episode_id for alert in alerts}) == 1
+    assert len({alert.alert_id for alert in alerts}) == 4
+
+
+def test_after_the_cool_down_it_is_another_incident(log):
+    """Ten minutes after the last of the loop."""
+    for _ in range(4):
+        log.both()
+    log.both("Read", {"path": "src/a.py"}).add("turn_end").wait(700).add("user_message", output="again")
+    for _ in range(4):
+        log.both()
+    opened = [alert for alert in log.alerts() if alert.status == "open"]
+    assert len({alert.episode_id for alert in opened}) == 2
