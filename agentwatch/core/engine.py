@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from sys import intern
 from typing import Protocol
 
 import msgspec
@@ -34,8 +33,10 @@ NOBODY: Row = ((), None, None)
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
-STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start", "tool_call", "agent_output", "agent_thinking"})
-"""What brings an ended attempt back to life. A late error or usage line does not: nobody would ever end it again."""
+STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start"})
+WORK = frozenset({"tool_call", "agent_output", "agent_thinking"})
+LATE = timedelta(seconds=60)
+"""What brings an ended attempt back: a start at once, work only when it can be no straggler. Nobody would ever end it again."""
 BACKWARDS = timedelta(hours=1)
 """A step back of more than this is another clock, not two writers that raced: windows and silence start afresh."""
 
@@ -50,20 +51,22 @@ class Reader(Protocol):
     def usage(self, line: bytes) -> Usage | None: ...
 
 
-class Snapshot(msgspec.Struct):
-    """All that the engine remembers, by scope: saved with the cursors, so that the two cannot disagree."""
+class Scope(msgspec.Struct):
+    """A space of attempt ids: the log directory is one, and each run of it. `ended` are attempts that ended, in two generations."""
 
-    scopes: dict[str, dict[str, Session]] = {}
+    sessions: dict[str, Session] = {}
     ended: dict[str, Ended] = {}
     ended_before: dict[str, Ended] = {}
 
 
-class Engine:
-    """Runs every detector over the events of all attempts.
+class Snapshot(msgspec.Struct):
+    """All that the engine remembers: saved with the cursors, so that the two cannot disagree."""
 
-    A scope is a space of attempt ids: the log directory is one, and each run of it. Within a scope an attempt is one attempt,
-    whichever file its events stand in.
-    """
+    scopes: dict[str, Scope] = {}
+
+
+class Engine:
+    """Runs every detector over the events of all attempts. Within a scope an attempt is one attempt, whichever file its events stand in."""
 
     def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
         self._tell = tell
@@ -87,32 +90,32 @@ class Engine:
                 handlers[kind].append(handler)
         self._failed = tuple(handlers.pop("failure", ()))
         self._table: dict[str, Row] = {kind: (tuple(found), SPECIAL.get(kind), OWES.get(kind)) for kind, found in handlers.items()}
-        snapshot = snapshot or Snapshot()
-        self._scopes = snapshot.scopes
-        self._ended, self._ended_before = snapshot.ended, snapshot.ended_before
-        self._wheel: dict[int, dict[tuple[str, str], None]] = {}
-        for scope, sessions in self._scopes.items():
-            for session in sessions.values():
+        self._scopes = snapshot.scopes if snapshot else {}
+        self._fresh: dict[Session, Scope] = {}
+        self._wheel: dict[int, dict[Session, Scope]] = {}
+        for scope in self._scopes.values():
+            for session in scope.sessions.values():
                 _unshare(session)
-                self._file(scope, session, session.last + limits.stuck)
+                session.bucket = 0
+                self._fresh[session] = scope
 
     @property
     def attempts_live(self) -> int:
-        return sum(map(len, self._scopes.values()))
+        return sum(len(scope.sessions) for scope in self._scopes.values())
 
     def snapshot(self) -> Snapshot:
         """The live state itself: to be encoded before anything else is fed."""
-        return Snapshot(self._scopes, self._ended, self._ended_before)
+        return Snapshot(self._scopes)
 
-    def feed(self, source: str, scope: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> int:
+    def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> int:
         """Judge events in the order of their log and add what they give rise to to `out`; the number of events.
 
         What `items` raises passes through; the events before it have been judged.
         """
-        sessions = self._scopes.get(scope)
-        if sessions is None:
-            sessions = self._scopes[scope] = {}
-        find = sessions.get
+        scope = self._scopes.get(scope_name)
+        if scope is None:
+            scope = self._scopes[scope_name] = Scope()
+        find = scope.sessions.get
         table = self._table.get
         count = 0
         for event, place, line in items:
@@ -120,7 +123,7 @@ class Engine:
             try:
                 session = find(event.attempt_id)
                 if session is None:
-                    session = self._open(sessions, source, scope, event, place, reader.context(line))
+                    session = self._open(scope, source, event, place, reader.context(line))
                     if session is None:
                         continue
                 now = event.timestamp
@@ -128,7 +131,7 @@ class Engine:
                     self._backwards(session, now)
                 else:
                     if now > session.horizon:
-                        session = self._horizon(sessions, scope, session, event, place, reader.context(line), out)
+                        session = self._horizon(scope, session, event, place, reader.context(line), out)
                     session.last = now
                 session.place = place
                 session.source = source
@@ -142,110 +145,104 @@ class Engine:
                 for handler in handlers:
                     handler(session, lane, event, place, out)
                 if special is ENDS:
-                    self._end(sessions, scope, session)
+                    self._end(scope, session)
             except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
                 self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         return count
 
     def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:
         """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already."""
+        for session, scope in self._fresh.items():
+            self._file(scope, session, session.horizon)
+        self._fresh.clear()
         due = _second(now)
         for bucket in sorted(bucket for bucket in self._wheel if bucket <= due):
-            for scope, attempt_id in self._wheel.pop(bucket):
-                session = self._scopes[scope][attempt_id]
-                session.bucket = 0
+            for session, scope in self._wheel.pop(bucket).items():
                 if session.source in behind:
                     self._file(scope, session, now + timedelta(seconds=1))
-                    continue
-                self._look(scope, session, now, out)
+                else:
+                    self._look(scope, session, now, out)
 
     def shift(self, by: timedelta) -> None:
         """The clock of this machine jumped: the time that it skipped is no silence of anybody."""
-        for sessions in self._scopes.values():
-            for session in sessions.values():
+        for scope in self._scopes.values():
+            for session in scope.sessions.values():
                 excused = session.excused if session.excused_at == session.last else timedelta(0)
                 session.excused, session.excused_at = excused + by, session.last
 
     def finish(self, until: datetime | None, out: list[Alert]) -> None:
         """All there is has been read: judge every silence up to `until`, else up to the newest event of all."""
-        everyone = [(scope, session) for scope, sessions in self._scopes.items() for session in sessions.values()]
+        everyone = [(scope, session) for scope in self._scopes.values() for session in scope.sessions.values()]
         if until is None:
             until = max((session.last for _, session in everyone), default=EPOCH)
         for scope, session in everyone:
             self._look(scope, session, until, out)
 
-    def _look(self, scope: str, session: Session, now: datetime, out: list[Alert]) -> None:
+    def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert]) -> None:
+        self._unfile(session)
         following = self._stuck.look(session, now, out)
         if now - session.last > self._limits.forget_after:
-            self._forget(scope, session)
+            del scope.sessions[session.attempt_id]
+        else:
+            self._file(scope, session, following or session.last + self._limits.forget_after)
+
+    def _file(self, scope: Scope, session: Session, when: datetime) -> None:
+        """Note when to look at the session again. Each stands in one bucket, or among the fresh ones that no tick has seen."""
+        session.bucket = _second(when) + 1
+        self._wheel.setdefault(session.bucket, {})[session] = scope
+
+    def _unfile(self, session: Session) -> None:
+        if not session.bucket:
+            self._fresh.pop(session, None)
             return
-        self._file(scope, session, following or session.last + self._limits.forget_after)
-
-    def _forget(self, scope: str, session: Session) -> None:
-        self._unfile((scope, session.attempt_id), session)
-        del self._scopes[scope][session.attempt_id]
-
-    def _file(self, scope: str, session: Session, when: datetime) -> None:
-        """Note when to look at the session again. Each stands in one bucket."""
-        bucket = _second(when) + 1
-        key = (scope, session.attempt_id)
-        if session.bucket:
-            self._unfile(key, session)
-        session.bucket = bucket
-        self._wheel.setdefault(bucket, {})[key] = None
-
-    def _unfile(self, key: tuple[str, str], session: Session) -> None:
         entries = self._wheel.get(session.bucket)
-        if entries is None:
-            return
-        entries.pop(key, None)
-        if not entries:
-            del self._wheel[session.bucket]
+        if entries is not None:
+            entries.pop(session, None)
+            if not entries:
+                del self._wheel[session.bucket]
 
-    def _open(self, sessions: dict[str, Session], source: str, scope: str, event: Event, place: int, context: Context) -> Session | None:
+    def _open(self, scope: Scope, source: str, event: Event, place: int, context: Context) -> Session | None:
         """A new session for the event's attempt. None where the attempt has ended and the event is only an echo of that."""
-        key = f"{scope}\x1f{event.attempt_id}"
-        ended = self._ended.get(key) or self._ended_before.get(key)
-        if ended is not None and event.event_type not in STARTS:
+        attempt_id, at = event.attempt_id, event.timestamp
+        ended = scope.ended.get(attempt_id) or scope.ended_before.get(attempt_id)
+        if ended is not None and event.event_type not in STARTS and (event.event_type not in WORK or at - ended.at <= LATE):
             return None
-        at = event.timestamp
-        for name in ("executor", "model", "branch", "project_id"):
-            value = getattr(context, name)
-            if value is not None:
-                setattr(context, name, intern(value))
-        session = Session(event.attempt_id, source, context, at, place, at + self._limits.stuck, at, Lane())
+        horizon = at + self._limits.stuck
+        session = Session(attempt_id, source, context, at, place, horizon, at, Lane())
         if ended is not None:
             session.restarts, session.episodes = ended.restarts, ended.episodes
-            self._ended.pop(key, None)
-            self._ended_before.pop(key, None)
-        sessions[event.attempt_id] = session
-        self._file(scope, session, session.horizon)
-        if len(sessions) % PURGE_EVERY == 0:
-            self._purge(sessions, scope, at)
+            scope.ended.pop(attempt_id, None)
+            scope.ended_before.pop(attempt_id, None)
+        scope.sessions[attempt_id] = session
+        self._fresh[session] = scope
+        if len(scope.sessions) % PURGE_EVERY == 0:
+            self._purge(scope, at)
         return session
 
-    def _purge(self, sessions: dict[str, Session], scope: str, now: datetime) -> None:
+    def _purge(self, scope: Scope, now: datetime) -> None:
         """In a backlog no clock ticks: forget by the log's own time what nothing will come of any more."""
-        for session in [one for one in sessions.values() if now - one.last > 2 * self._limits.forget_after]:
-            self._forget(scope, session)
+        for session in [one for one in scope.sessions.values() if now - one.last > 2 * self._limits.forget_after]:
+            self._unfile(session)
+            del scope.sessions[session.attempt_id]
 
-    def _end(self, sessions: dict[str, Session], scope: str, session: Session) -> None:
+    def _end(self, scope: Scope, session: Session) -> None:
         """Forget an attempt that ended, but for what its next start must know."""
-        self._unfile((scope, session.attempt_id), session)
-        del sessions[session.attempt_id]
-        if len(self._ended) >= MOST_ENDED:  # two generations: taking single entries off a dict's front scans all that went before
-            self._ended, self._ended_before = {}, self._ended
-        kept = {name: one for name, one in (session.episodes or {}).items() if name.startswith("excessive_restarts")}
-        self._ended[f"{scope}\x1f{session.attempt_id}"] = Ended(session.restarts, kept or None)
+        self._unfile(session)
+        del scope.sessions[session.attempt_id]
+        if len(scope.ended) >= MOST_ENDED:  # two generations: taking single entries off a dict's front scans all that went before
+            scope.ended, scope.ended_before = {}, scope.ended
+        kept = {name: one for name, one in session.episodes.items() if name.startswith("excessive_restarts")} if session.episodes else None
+        scope.ended[session.attempt_id] = Ended(session.last, session.restarts, kept or None)
 
-    def _horizon(self, sessions: dict[str, Session], scope: str, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session:
+    def _horizon(self, scope: Scope, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session:
         """The attempt may have been silent for too long."""
         now = event.timestamp
         self._stuck.look(session, now, out)
         self._stuck.resumed(session, event, place, out)
         if now - session.last > self._limits.forget_after:
-            self._forget(scope, session)
-            return self._open(sessions, session.source, scope, event, place, context) or session
+            self._unfile(session)
+            del scope.sessions[session.attempt_id]
+            return self._open(scope, session.source, event, place, context) or session
         session.horizon = now + self._limits.stuck
         return session
 

@@ -98,7 +98,7 @@ class Lane(msgspec.Struct, gc=False):
     owes: Owes = "model"
 
 
-class Session(msgspec.Struct, gc=False):
+class Session(msgspec.Struct, gc=False, eq=False):
     """A live attempt. `last` and `place` are of its newest event, `source` names the file that it stood in.
 
     `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
@@ -132,5 +132,6 @@ class Session(msgspec.Struct, gc=False):
 class Ended(msgspec.Struct, gc=False, omit_defaults=True):
     """What outlives an attempt's end: how often it was started again, and what was told of that."""
 
+    at: Time
     restarts: Window | None = None
     episodes: dict[str, Episode] | None = None

@@ -19,13 +19,14 @@ class Tail:
         self.roots = tuple(Root(root, is_log_dir=is_log_dir) for root in roots)
         self.options = {"max_line_bytes": max_line_bytes, "most_open": most_open, "history_s": history_s}
         self.now = 1000.0
+        self.wall = time.time()
         self.seen: list[tuple[str, bytes]] = []
         self.offsets: list[tuple[str, int]] = []
         self.faults: list[Fault] = []
         self.tailer = self._start([])
 
     def _start(self, cursors: list[Cursor]) -> Tailer:
-        return Tailer(self.roots, cursors, clock=lambda: self.now, wall=time.time, tell=self.faults.append, **self.options)
+        return Tailer(self.roots, cursors, clock=lambda: self.now, wall=lambda: self.wall, tell=self.faults.append, **self.options)
 
     def restart(self) -> "Tail":
         """As after a kill: nothing survives but the saved cursors."""
@@ -71,6 +72,7 @@ class Tail:
     def wait(self, seconds: float) -> "Tail":
         """Time passes."""
         self.now += seconds
+        self.wall += seconds
         self.tailer.settle()
         return self.pump()
 

@@ -58,7 +58,7 @@ def main() -> None:
     for name in ("write", "fsync", "fdatasync", "ftruncate"):
         setattr(os, name, crash.of_descriptor(name, getattr(os, name)))
     Path.replace = crash.of_path("replace", Path.replace)  # type: ignore[method-assign]
-    from agentwatch.cli.main import main as run  # noqa: PLC0415  # what it loads must find the patched calls
+    from agentwatch.cli.main import main as run  # what it loads must find the patched calls
 
     sys.exit(run())
 

@@ -161,7 +161,11 @@ class Watcher:
     def once(self, log_dir: Path) -> bytes:
         """The alert file that a single undisturbed pass over a directory makes."""
         done = subprocess.run(
-            [sys.executable, "-m", "agentwatch", "run", "--once", "--log-dir", str(log_dir)], cwd=self._scratch, env=self._environ, capture_output=True, check=False
+            [sys.executable, "-m", "agentwatch", "run", "--once", "--log-dir", str(log_dir)],
+            cwd=self._scratch,
+            env=self._environ,
+            capture_output=True,
+            check=False,
         )
         if done.returncode:
             raise WrongError(f"`run --once` ended with exit code {done.returncode}: {done.stderr.decode()[-500:]}")
@@ -242,9 +246,10 @@ class Program:
     def _between_lives(self) -> None:
         for _ in range(self._rng.choice((0, 0, 0, 1, 4, 10))):
             self._act()
+        self._watcher.kill()  # what destroys has had it started, to read first
         with contextlib.suppress(FileNotFoundError):
             self._older.append((self._log_dir / CHECKPOINT).read_bytes())
-        if self._plan.damages and self._rng.random() < 0.4 and self._older and not self._watcher.is_alive:
+        if self._plan.damages and self._rng.random() < 0.4 and self._older:
             self._choose([(self._cut, 1), (self._zero, 1), (self._flip_a_bit, 1), (self._remove, 1), (self._roll_back, 4)], None)
 
     def _choose(self, table: list[tuple[Callable[[], None], int]], log: Log | None) -> None:
@@ -259,10 +264,25 @@ class Program:
 
     def _new_log(self) -> None:
         if len(self._logs) < 6:
-            place, name = (("", "agent-work-stream.jsonl"), ("", "worker.log"), ("runs/r1", "agent.jsonl"), ("runs/r2", "agent.jsonl"), ("ünï", "b c.ndjson"), ("runs/r2", "two.jsonl"))[
-                len(self._logs)
-            ]
-            self._logs.append(Log(self._log_dir / place, name, self._author, self._rng, spans=self._plan.spans, destroys=self._plan.destroys, wait_until_read=self._wait_until_read))
+            place, name = (
+                ("", "agent-work-stream.jsonl"),
+                ("", "worker.log"),
+                ("runs/r1", "agent.jsonl"),
+                ("runs/r2", "agent.jsonl"),
+                ("ünï", "b c.ndjson"),
+                ("runs/r2", "two.jsonl"),
+            )[len(self._logs)]
+            self._logs.append(
+                Log(
+                    self._log_dir / place,
+                    name,
+                    self._author,
+                    self._rng,
+                    spans=self._plan.spans,
+                    destroys=self._plan.destroys,
+                    wait_until_read=self._wait_until_read,
+                )
+            )
 
     def _crash(self) -> str | None:
         """Half of all lives end at a chosen step; after a torn write the repair is as likely to be cut short."""
@@ -276,7 +296,7 @@ class Program:
     def _has_torn(self) -> bool:
         """Whether the alert file ends in half a line."""
         with contextlib.suppress(FileNotFoundError):
-            return not (self._log_dir / ALERTS).read_bytes().endswith((b"\n", b""))
+            return (self._log_dir / ALERTS).read_bytes()[-1:] not in (b"", b"\n")
         return False
 
     def _fill_disk(self) -> None:
@@ -357,9 +377,9 @@ class Program:
             if state["events"] > self._oracle.lines:
                 raise WrongError(f"lines were read twice: {self._how_far()}")
             return bool(state["events"] == self._oracle.lines)
-        ends = {(one["inode"], one["offset"]) for one in state["cursors"]}
-        newest = [log.newest.stat() for log in self._logs if log.newest]
-        return self._told() >= self._oracle.alerts and all((stat.st_ino, stat.st_size) in ends for stat in newest if stat.st_size)
+        ends = {(one["path"].rpartition("/")[0], one["offset"]) for one in state["cursors"]}  # of any file: a copy may be the one that is read
+        newest = [(str(log.newest.parent), log.newest.stat().st_size) for log in self._logs if log.newest]
+        return self._told() >= self._oracle.alerts and all(end in ends for end in newest if end[1])
 
     def _state(self) -> dict | None:
         try:
@@ -443,7 +463,7 @@ def main() -> None:
     parser.add_argument("--without", default="", metavar="ACTIONS", help="leave these out, to find what a failure needs: `back_up,pack`")
     options = parser.parse_args()
     report = torture(options.seed, options.lives, small_disk=options.small_disk, without=frozenset(options.without.split(",")))
-    print(json.dumps({**vars(report), "plan": vars(report.plan)}, ensure_ascii=False))
+    sys.stdout.write(json.dumps({**vars(report), "plan": vars(report.plan)}, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

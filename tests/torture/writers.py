@@ -12,7 +12,7 @@ from pathlib import Path
 
 from oracle import Oracle
 
-SAMPLES = ("expected 3, got 4 – naïve Prüfung", "模块没有找到", "panic 🦀 in `main`", "assertion `a == b` does not hold")
+SAMPLES = ("expected 3, got 4: naïve Prüfung", "模块没有找到", "panic 🦀 in `main`", "assertion `a == b` does not hold")
 SHORTEST_PADDED = 400
 """A line can be made to be any number of bytes from this on."""
 
@@ -116,7 +116,9 @@ class Log:
     `wait_until_read` is called before anything is destroyed that has no copy: nobody can read what is gone.
     """
 
-    def __init__(self, directory: Path, name: str, author: Author, rng: random.Random, *, spans: bool, destroys: bool, wait_until_read: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: Path, name: str, author: Author, rng: random.Random, *, spans: bool, destroys: bool, wait_until_read: Callable[[], None]
+    ) -> None:
         self._directory = directory
         self.name = name
         self._author = author
@@ -212,7 +214,7 @@ class Log:
             self._copy(self._current.path, self._current.path.with_name(f"{self.name}-2025{self._days:04}"))
 
     def pack(self) -> None:
-        """gzip a rotated file that nobody writes to any more: the archive grows beside it, then it goes."""
+        """What logrotate does to a rotated file that nobody writes to any more: the archive grows beside it, then it goes."""
         busy = {generation.path for generation in self._late}
         for index, path in enumerate(self._rotated):
             if path.suffix != ".gz" and path not in busy:
