@@ -52,8 +52,11 @@ RECORDINGS = (
     Recording("missing-file", 420),
 )
 
-ENDS_S = 1230.0
-"""The last thing to happen, a silence that has gone on for three times its limit, is told at 1,200 s."""
+ENDS_S = 1190.0
+"""The last thing to happen: two silences that have gone on for three times their limit, since 280 s."""
+
+SETTLE_S = 2.5
+"""Of the clock on the wall, for the daemon to tell them: it looks for silence once a second, rounded up to the next."""
 
 STEP_S = 0.05
 START_S, STOP_S = 20.0, 10.0
@@ -133,9 +136,9 @@ class _Player:
     def _play(self, daemon: subprocess.Popen[bytes]) -> None:
         started, begun = time.monotonic(), datetime.now(UTC)
         written = 0
-        while (now := (time.monotonic() - started) * self._speed) < ENDS_S:
+        while (elapsed := time.monotonic() - started) < ENDS_S / self._speed + SETTLE_S:
             self._check(daemon)
-            while written < len(self._steps) and self._steps[written].at <= now:
+            while written < len(self._steps) and self._steps[written].at <= elapsed * self._speed:
                 self._write(self._steps[written], begun)
                 written += 1
             self._show_new()
@@ -226,7 +229,7 @@ def _opening(speed: float, steps: list[Step], scratch: Path) -> Iterable[Block]:
     yield para(Word("agentwatch demo", "title"), f"  {len(sessions)} sessions: {recorded} recorded from Claude Code, {len(sessions) - recorded} made up")
     yield para(
         f"Time runs {speed:g} times faster than it did then, and so that it is judged alike, the daemon's windows and its limit of silence are as much shorter:"
-        f" {Limits().stuck.total_seconds() / speed:g} s without a sign of life stand for {span(Limits().stuck)}. It takes {ENDS_S / speed:.0f} s. Directory: {scratch}"
+        f" {Limits().stuck.total_seconds() / speed:g} s without a sign of life stand for {span(Limits().stuck)}. It takes {ENDS_S / speed + SETTLE_S:.0f} s. Directory: {scratch}"
     )
     yield para()
 

@@ -79,7 +79,7 @@ def look(log_dir: Path) -> Health:
     written_at = _mtime(state / checkpoint.NAME)
     live = _live(state, holder)
     saved = saved or checkpoint.Checkpoint()
-    attempts = sum(len(sessions) for sessions in saved.engine.scopes.values())
+    attempts = sum(len(scope.sessions) for scope in saved.engine.scopes.values())
     moves = written_at is not None and time.time() - written_at < STALE_S
     return Health(
         running=holder is not None,

@@ -10,7 +10,7 @@ import msgspec
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Handler
-from agentwatch.core.detectors.cost_anomaly import CostAnomaly
+from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
 from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Ended, Lane, Owes, Session
@@ -40,6 +40,8 @@ LATE = timedelta(seconds=60)
 BACKWARDS = timedelta(hours=1)
 """A step back of more than this is another clock, not two writers that raced: windows and silence start afresh."""
 
+EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+MOST_TOKENS = 2**53
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -122,19 +124,21 @@ class Engine:
             count += 1
             try:
                 session = find(event.attempt_id)
+                now = event.timestamp
                 if session is None:
-                    session = self._open(scope, source, event, place, reader.context(line))
+                    session = self._open(scope, source, event, place, reader.context(line), out)
                     if session is None:
                         continue
-                now = event.timestamp
-                if now < session.last:
-                    self._backwards(session, now)
-                else:
-                    if now > session.horizon:
-                        session = self._horizon(scope, session, event, place, reader.context(line), out)
+                elif now > session.horizon:
+                    session = self._horizon(scope, session, event, place, reader.context(line), out)
+                    if session is None:
+                        continue
+                if now >= session.last:
                     session.last = now
-                session.place = place
-                session.source = source
+                    session.place = place
+                    session.source = source
+                elif session.last - now > BACKWARDS:
+                    self._backwards(session, now)
                 lane = session.main if event.lane is None else _lane(session, event.lane)
                 handlers, special, owes = table(event.event_type, NOBODY)
                 if owes is not None:
@@ -184,7 +188,7 @@ class Engine:
         if now - session.last > self._limits.forget_after:
             del scope.sessions[session.attempt_id]
         else:
-            self._file(scope, session, following or session.last + self._limits.forget_after)
+            self._file(scope, session, following or now + self._limits.stuck)
 
     def _file(self, scope: Scope, session: Session, when: datetime) -> None:
         """Note when to look at the session again. Each stands in one bucket, or among the fresh ones that no tick has seen."""
@@ -201,9 +205,11 @@ class Engine:
             if not entries:
                 del self._wheel[session.bucket]
 
-    def _open(self, scope: Scope, source: str, event: Event, place: int, context: Context) -> Session | None:
-        """A new session for the event's attempt. None where the attempt has ended and the event is only an echo of that."""
+    def _open(self, scope: Scope, source: str, event: Event, place: int, context: Context, out: list[Alert]) -> Session | None:
+        """A new session for the event's attempt. None where the attempt has ended and the event is only an echo of that, or where it has no time."""
         attempt_id, at = event.attempt_id, event.timestamp
+        if not self._is_a_time(at, source, place):
+            return None
         ended = scope.ended.get(attempt_id) or scope.ended_before.get(attempt_id)
         if ended is not None and event.event_type not in STARTS and (event.event_type not in WORK or at - ended.at <= LATE):
             return None
@@ -216,14 +222,13 @@ class Engine:
         scope.sessions[attempt_id] = session
         self._fresh[session] = scope
         if len(scope.sessions) % PURGE_EVERY == 0:
-            self._purge(scope, at)
+            self._purge(scope, at, out)
         return session
 
-    def _purge(self, scope: Scope, now: datetime) -> None:
+    def _purge(self, scope: Scope, now: datetime, out: list[Alert]) -> None:
         """In a backlog no clock ticks: forget by the log's own time what nothing will come of any more."""
         for session in [one for one in scope.sessions.values() if now - one.last > 2 * self._limits.forget_after]:
-            self._unfile(session)
-            del scope.sessions[session.attempt_id]
+            self._look(scope, session, now, out)
 
     def _end(self, scope: Scope, session: Session) -> None:
         """Forget an attempt that ended, but for what its next start must know."""
@@ -234,38 +239,49 @@ class Engine:
         kept = {name: one for name, one in session.episodes.items() if name.startswith("excessive_restarts")} if session.episodes else None
         scope.ended[session.attempt_id] = Ended(session.last, session.restarts, kept or None)
 
-    def _horizon(self, scope: Scope, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session:
-        """The attempt may have been silent for too long."""
+    def _horizon(self, scope: Scope, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session | None:
+        """The attempt may have been silent for too long. None where the event has no time."""
         now = event.timestamp
+        if not self._is_a_time(now, session.source, place):
+            return None
         self._stuck.look(session, now, out)
         self._stuck.resumed(session, event, place, out)
         if now - session.last > self._limits.forget_after:
             self._unfile(session)
             del scope.sessions[session.attempt_id]
-            return self._open(scope, session.source, event, place, context) or session
+            return self._open(scope, session.source, event, place, context, out)
         session.horizon = now + self._limits.stuck
         return session
 
     def _backwards(self, session: Session, now: datetime) -> None:
-        if session.last - now <= BACKWARDS:
+        """Its clock was set back: begin afresh, and do not judge its silences any more."""
+        if now < EARLIEST:
             return
         session.last = now
         session.horizon = now + self._limits.stuck
+        session.is_erratic = True
         for lane in (session.main, *(session.lanes or {}).values()):
             lane.tools = lane.errors = None
+
+    def _is_a_time(self, at: datetime, source: str, place: int) -> bool:
+        """.NET writes year 1 for no time at all; what lies beyond any calendar cannot be reckoned with."""
+        if EARLIEST <= at <= LATEST:
+            return True
+        self._tell(Fault(source, place, "no_time", f"an event of the year {at.year}"))
+        return False
 
     def _spend(self, session: Session, event: Event, place: int, reader: Reader, line: bytes, out: list[Alert]) -> None:
         usage, cost = event.data.usage, event.data.cost_usd
         if usage is None and cost is None:
             usage = reader.usage(line)
         if usage is not None:
-            session.tokens += usage.total
+            session.tokens = min(session.tokens + usage.total, MOST_TOKENS)
             if cost is None:
                 model = reader.context(line).model or session.context.model
                 cost = self._price(model, usage, event.timestamp) if model else None
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
         if cost:
-            session.cost_usd += cost
+            session.cost_usd = min(session.cost_usd + cost, MOST_USD)
             self._cost.spent(session, event.timestamp, place, out)
 
     def _called(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:

@@ -116,6 +116,7 @@ class Session(msgspec.Struct, gc=False, eq=False):
     main: Lane
     lanes: dict[str, Lane] | None = None
     rich: bool = False
+    is_erratic: bool = False
     shows_params: bool = False
     errors: int = 0
     kinds_of_error: dict[str, ErrorKind] | None = None

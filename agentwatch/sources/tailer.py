@@ -513,7 +513,8 @@ class Tailer:
         """What only a look at everything can tell: what is gone for good, and what never ends."""
         self._sweeps += 1
         self._by_hint.clear()
-        self._unknown.update(self._unreadable)
+        for file in self._unreadable:
+            self._changed(file)
         self._unreadable.clear()
         self._settle()
         now = self._clock()

@@ -44,6 +44,7 @@ def test_each_session_is_told_what_it_deserves_and_nothing_stays_behind(place, s
         row = re.search(rf"^ +{re.escape(session)} +\d+  (.+)$", done.stdout, re.MULTILINE)
         told[session] = set() if row[1] == "nothing" else set(re.findall(r"[a-z_]{5,}", row[1])) - {"lines"}
     assert told == STORIES
+    assert done.stdout.count("stuck_agent  escalated") == 2
     assert list(scratch.iterdir()) == []
     assert not (place.base / ".cache").exists()
 

@@ -249,7 +249,7 @@ def test_a_stream_whose_file_is_gone_for_a_day_is_forgotten(tmp_path: Path) -> N
     tail = Tail(tmp_path).pump().wait(10 * tailing.FORGET_S)
     assert len(tail.tailer.cursors()) == 1
     path.unlink()
-    tail.pump().wait(tailing.FORGET_S - 100)
+    tail.pump().wait(61).wait(tailing.FORGET_S - 100)
     assert len(tail.tailer.cursors()) == 1
     tail.wait(200)
     assert tail.tailer.cursors() == []

@@ -79,7 +79,7 @@ class StuckAgent:
     def look(self, session: Session, until: datetime, out: list[Alert]) -> datetime | None:
         """Tell the silence from the session's last event to `until`; the next moment worth a look, None if there is none."""
         limit, waiting_for = self.limit(session)
-        if limit is None:
+        if limit is None or session.is_erratic:
             return None
         if session.excused_at == session.last:
             limit += session.excused
