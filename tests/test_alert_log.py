@@ -148,14 +148,14 @@ def test_after_a_deletion_writing_goes_on_in_a_new_file(path):
 def test_a_file_that_was_emptied_is_filled_again(path):
     """By `: > agent-alerts.jsonl`, while we write and while we are stopped."""
     log = opened(path)
-    log.append([alert(1)])
+    log.append([alert(1), alert(2)])
     position = log.position()
     os.truncate(path, 0)
-    log.append([alert(2)])
-    assert numbers(path) == [2]
+    log.append([alert(3)])
+    assert numbers(path) == [3]
     again = opened(path, position)
-    assert again.append([alert(2), alert(3)]) == 1
-    assert numbers(path) == [2, 3]
+    assert again.append([alert(3), alert(4)]) == 1
+    assert numbers(path) == [3, 4]
 
 
 POSITIONS = [AlertPosition(), AlertPosition(size=10**9, inode=1), AlertPosition(size=10**9), AlertPosition(size=3)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentwatch import checkpoint
 from agentwatch.checkpoint import NAME, Checkpoint, FaultCount
-from agentwatch.core.engine import Snapshot
+from agentwatch.core.engine import Scope, Snapshot
 from agentwatch.core.state import Episode, Lane, Repeat, Session, Window
 from agentwatch.model import AlertPosition, Context, Cursor, Data, Event, Fault
 
@@ -56,7 +56,7 @@ CHECKPOINTS = st.builds(
     Checkpoint,
     alerts=st.builds(AlertPosition, PLACES, PLACES, st.lists(TEXT, max_size=3)),
     cursors=st.lists(st.builds(Cursor, TEXT, TEXT, TEXT, PLACES, format=st.none() | TEXT, memory=RAW, skipping=st.booleans()), max_size=3),
-    engine=st.builds(Snapshot, st.dictionaries(TEXT, st.dictionaries(TEXT, SESSIONS, max_size=2), max_size=2)),
+    engine=st.builds(Snapshot, st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2)),
     events=PLACES,
     alerts_by_type=st.dictionaries(TEXT, PLACES, max_size=3),
     faults=st.lists(st.builds(FaultCount, st.builds(Fault, TEXT, PLACES, TEXT, TEXT), PLACES), max_size=3),
@@ -96,10 +96,10 @@ def test_parameters_that_are_kept_as_they_stand_do_not_spoil_it(tmp_path, raw):
         pytest.skip("the strict decoder does not let it in")
     lane = Lane(repeat=Repeat("Bash", event.data.tool_params, AT, 1), open_calls={"c": event})
     session = Session("a", "log", Context(), AT, 1, AT, AT, lane)
-    checkpoint.save(tmp_path, Checkpoint(engine=Snapshot({"": {"a": session}})))
+    checkpoint.save(tmp_path, Checkpoint(engine=Snapshot({"": Scope({"a": session})})))
     loaded, problem = checkpoint.load(tmp_path)
     assert problem is None
-    assert bytes(loaded.engine.scopes[""]["a"].main.repeat.params) == raw
+    assert bytes(loaded.engine.scopes[""].sessions["a"].main.repeat.params) == raw
 
 
 def test_there_need_not_be_one(tmp_path):

@@ -82,6 +82,7 @@ class Engine:
             {kind: [] for kind in (*OWES, *SPECIAL)},
             tool_call=[self._called],
             tool_result=[self._returned],
+            agent_output=[self._spoke],
             turn_end=[self._handed_over],
             user_message=[self._user_spoke],
             followup_sent=[self._user_spoke],
@@ -93,6 +94,7 @@ class Engine:
         self._failed = tuple(handlers.pop("failure", ()))
         self._table: dict[str, Row] = {kind: (tuple(found), SPECIAL.get(kind), OWES.get(kind)) for kind, found in handlers.items()}
         self._scopes = snapshot.scopes if snapshot else {}
+        self._newest_end = EPOCH
         self._fresh: dict[Session, Scope] = {}
         self._wheel: dict[int, dict[Session, Scope]] = {}
         for scope in self._scopes.values():
@@ -178,7 +180,7 @@ class Engine:
         """All there is has been read: judge every silence up to `until`, else up to the newest event of all."""
         everyone = [(scope, session) for scope in self._scopes.values() for session in scope.sessions.values()]
         if until is None:
-            until = max((session.last for _, session in everyone), default=EPOCH)
+            until = max((self._newest_end, *(session.last for _, session in everyone)))
         for scope, session in everyone:
             self._look(scope, session, until, out)
 
@@ -232,6 +234,7 @@ class Engine:
 
     def _end(self, scope: Scope, session: Session) -> None:
         """Forget an attempt that ended, but for what its next start must know."""
+        self._newest_end = max(self._newest_end, session.last)
         self._unfile(session)
         del scope.sessions[session.attempt_id]
         if len(scope.ended) >= MOST_ENDED:  # two generations: taking single entries off a dict's front scans all that went before
@@ -245,11 +248,11 @@ class Engine:
         if not self._is_a_time(now, session.source, place):
             return None
         self._stuck.look(session, now, out)
-        self._stuck.resumed(session, event, place, out)
-        if now - session.last > self._limits.forget_after:
+        if now - session.last > self._limits.forget_after:  # as a tick would have: nobody waits for a recovery any more
             self._unfile(session)
             del scope.sessions[session.attempt_id]
             return self._open(scope, session.source, event, place, context, out)
+        self._stuck.resumed(session, event, place, out)
         session.horizon = now + self._limits.stuck
         return session
 
@@ -311,6 +314,12 @@ class Engine:
         if data.is_error:
             for handler in self._failed:
                 handler(session, lane, event, place, out)
+
+    def _spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        reason = event.data.stop_reason
+        if reason is not None:
+            session.rich = True
+            lane.owes = "model" if reason == "tool_use" else "text"
 
     def _handed_over(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         session.rich = True
