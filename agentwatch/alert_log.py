@@ -20,7 +20,6 @@ READ_BYTES = 1 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
-
 class AlertLog:
     """Owned by one process. `wait` is called, with what went wrong, between two tries to write to a full disk; it may raise to give up."""
 
@@ -127,7 +126,7 @@ class AlertLog:
     def _reopen_if_moved(self) -> None:
         """Somebody rotated or deleted the file: go on in a new one under its name."""
         try:
-            stat = os.stat(self._path, follow_symlinks=False)
+            stat = self._path.lstat()
             if stat.st_ino == os.fstat(self._fd).st_ino:
                 return
         except FileNotFoundError:

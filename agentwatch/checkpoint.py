@@ -6,6 +6,7 @@ alerts. An old checkpoint is always safe, a lost one costs a second reading (tai
 
 import contextlib
 import os
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from agentwatch.core.engine import Snapshot
 from agentwatch.model import AlertPosition, Cursor, Fault
 
 NAME = "checkpoint.json"
+STATUS = "status.json"
 VERSION = 1
 
 
@@ -23,6 +25,18 @@ class FaultCount(msgspec.Struct):
 
     fault: Fault
     count: int = 1
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What only the running process knows; the rest of `agentwatch status` comes from the checkpoint and the files."""
+
+    pid: int
+    started_at: datetime
+    events_per_s: float
+    inotify_ok: bool
+    inotify_detail: str
+    found_by_sweep: int
+    attempts_live: int
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):

@@ -188,12 +188,14 @@ Line = tuple[int, bytes]
 Item = tuple[Event, int, bytes]
 """An event, the offset of the line it came from, and that line."""
 
+
 class Cursor(msgspec.Struct):
     """How far one stream of bytes has been read, and how it is recognised again. Saved with what was made of the lines.
 
-    `head` is the digest of the first complete line, `marker` that of the last 256 bytes before `offset`. `skipping`: the
-    bytes at `offset` belong to a line that was too long. `memory` is what the decoder of its format remembers of earlier lines. Device, inode, size and time of the file that carried it last are
-    hints: where all are unchanged the file need not be opened to be known.
+    `head` is the digest of the first complete line, `second` that of the second, `marker` that of the last 256 bytes before
+    `offset`. `skipping`: the bytes at `offset` belong to a line that was too long. `memory` is what the decoder of its format
+    remembers of earlier lines. Device, inode, size and time of the file that carried it last are hints: where all are unchanged
+    the file need not be opened to be known.
     """
 
     source: str
@@ -201,6 +203,7 @@ class Cursor(msgspec.Struct):
     head: str
     offset: int = 0
     marker: str = ""
+    second: str = ""
     skipping: bool = False
     format: str | None = None
     memory: msgspec.Raw = msgspec.Raw(b"null")
@@ -245,4 +248,3 @@ class Format(Protocol):
 
     def usage(self, line: bytes) -> Usage | None:
         """The tokens of a `usage` event that tells them in other words than `data.usage`. None where it does not."""
-

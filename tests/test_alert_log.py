@@ -18,7 +18,9 @@ AT = datetime(2026, 2, 9, 10, tzinfo=UTC)
 
 def alert(number, text="text"):
     evidence = (Evidence("log.jsonl", 7, AT, text),)
-    return Alert(AT, f"{number:016x}", "error_loop", Severity.HIGH, "a1", "trigger_ai_autofix", "summary", evidence, f"{number:016x}", Status.OPEN, {"occurrences": 4})
+    return Alert(
+        AT, f"{number:016x}", "error_loop", Severity.HIGH, "a1", "trigger_ai_autofix", "summary", evidence, f"{number:016x}", Status.OPEN, {"occurrences": 4}
+    )
 
 
 def give_up(error):
@@ -105,7 +107,19 @@ def test_a_torn_last_line_is_cut_and_made_again(path, tail, before):
     assert numbers(path) == [*range(before), 9]
 
 
-FOREIGN = [b"hello\n", b"\n", b"[1]\n", b'"text"\n', b"7\n", b"{}\n", b'{"alert_id": null}\n', b'{"alert_id": [1]}\n', b"\xff\xfe\n", b"\0\0\n", b"[" * 5000 + b"\n"]
+FOREIGN = [
+    b"hello\n",
+    b"\n",
+    b"[1]\n",
+    b'"text"\n',
+    b"7\n",
+    b"{}\n",
+    b'{"alert_id": null}\n',
+    b'{"alert_id": [1]}\n',
+    b"\xff\xfe\n",
+    b"\0\0\n",
+    b"[" * 5000 + b"\n",
+]
 
 
 @pytest.mark.parametrize("line", FOREIGN)

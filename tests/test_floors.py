@@ -23,6 +23,7 @@ FLOORS = [
         "agentwatch.ui",
         "agentwatch.settings",
         "agentwatch.pricing",
+        "agentwatch.sdnotify",
     },
     {"agentwatch.apps"},
     {"agentwatch.cli"},

@@ -36,22 +36,9 @@ SWEEP_SHARE = 60
 
 DRAIN_S = 5.0
 JUMP_S = 5.0
-STATUS = "status.json"
 
 Report = Callable[[str], None]
 """Told in words what the daemon does, a line at a time."""
-
-
-class Status(msgspec.Struct, kw_only=True):
-    """What only the running process knows; the rest of `agentwatch status` comes from the checkpoint and the files."""
-
-    pid: int
-    started_at: datetime
-    events_per_s: float
-    inotify_ok: bool
-    inotify_detail: str
-    found_by_sweep: int
-    attempts_live: int
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: the way out of a wait
@@ -353,7 +340,7 @@ class _Loop:
         since, events = self._rate_from
         elapsed = max(now - since, 0.001)
         self._rate_from = (now, self._pipeline.events)
-        status = Status(
+        status = checkpoint.Status(
             pid=os.getpid(),
             started_at=self._started_at,
             events_per_s=round((self._pipeline.events - events) / elapsed, 1),
@@ -362,6 +349,6 @@ class _Loop:
             found_by_sweep=self._tailer.found_by_sweep,
             attempts_live=self._pipeline.engine.attempts_live,
         )
-        temporary = self._state / f"{STATUS}.new"
+        temporary = self._state / f"{checkpoint.STATUS}.new"
         temporary.write_bytes(msgspec.json.encode(status))
-        temporary.replace(self._state / STATUS)
+        temporary.replace(self._state / checkpoint.STATUS)

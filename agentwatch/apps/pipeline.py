@@ -12,13 +12,10 @@ from agentwatch.core.engine import Engine, Price
 from agentwatch.core.limits import Limits
 from agentwatch.core.text import safe
 from agentwatch.formats.registry import FORMATS, recognise
-from agentwatch.model import NOTHING, Alert, Fault, Format, Item
+from agentwatch.model import Alert, Fault, Format, Item
 from agentwatch.sources.tailer import Stream, Tailer, Work
 
 MOST_FAULTS = 1000
-NO_MEMORY = msgspec.Raw(b"null")
-"""What a cursor says whose decoder has remembered nothing yet."""
-
 RECOGNISE_LINES = 50
 """How many lines of a turn are asked for their format. A file that does not say is asked again at its next turn."""
 
@@ -28,7 +25,7 @@ class Pipeline:
 
     def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price) -> None:
         saved = saved or Checkpoint()
-        self.events = saved.events
+        self._events_before = saved.events
         self.alerts_by_type = saved.alerts_by_type
         self._faults = {(one.fault.path, one.fault.kind): one for one in saved.faults}
         self.engine = Engine(limits, price, saved.engine, self.fault)
@@ -45,6 +42,11 @@ class Pipeline:
         elif len(self._faults) < MOST_FAULTS:
             self._faults[fault.path, kind] = FaultCount(Fault(fault.path, fault.offset, kind, safe(fault.detail, 200)))
         self.has_moved = True
+
+    @property
+    def events(self) -> int:
+        """Events judged since the state was begun."""
+        return self._events_before + self.engine.events
 
     @property
     def faults(self) -> Iterable[FaultCount]:
@@ -108,14 +110,14 @@ class Pipeline:
         row = FORMATS.get(cursor.format) if cursor.format is not None else None
         if row is None:
             return None
-        decoder = self._decoders[stream] = row.decoder(NOTHING if cursor.memory == NO_MEMORY else cursor.memory)
+        decoder = self._decoders[stream] = row.decoder(cursor.memory)
         return decoder
 
     def _read(self, decoder: Format, stream: Stream, lines: list[bytes], offset: int, alerts: list[Alert]) -> None:
         source, scope = stream.cursor.source, stream.scope
 
         def feed(items: Iterable[Item]) -> None:
-            self.events += self.engine.feed(source, scope, items, decoder, alerts)
+            self.engine.feed(source, scope, items, decoder, alerts)
 
         def fault(place: int, kind: str, detail: str) -> None:
             self.fault(Fault(source, place, kind, detail))

@@ -46,7 +46,9 @@ def roots(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> tupl
     chosen = set(loaded.settings.logs.sources)
     unknown = sorted(chosen - {"all", "none", *FORMATS})
     if unknown:
-        raise SettingsError(f"`logs.sources` from {loaded.origins['logs.sources']}: there is no format `{unknown[0]}`", hint=f"known are all, none, {', '.join(FORMATS)}")
+        raise SettingsError(
+            f"`logs.sources` from {loaded.origins['logs.sources']}: there is no format `{unknown[0]}`", hint=f"known are all, none, {', '.join(FORMATS)}"
+        )
     found = [Root(_real(loaded.settings.logs.dir), is_log_dir=True)]
     if home is not None:
         for name, row in FORMATS.items():

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from agentwatch import checkpoint
-from agentwatch.apps.daemon import STATUS, Status
 from agentwatch.apps.setup import STATE_DIR
+from agentwatch.checkpoint import STATUS, Status
 from agentwatch.core.alerts import span
 from agentwatch.errors import StorageError
 from agentwatch.model import Cursor

@@ -94,6 +94,7 @@ class Engine:
         self._failed = tuple(handlers.pop("failure", ()))
         self._table: dict[str, Row] = {kind: (tuple(found), SPECIAL.get(kind), OWES.get(kind)) for kind, found in handlers.items()}
         self._scopes = snapshot.scopes if snapshot else {}
+        self.events = 0
         self._newest_end = EPOCH
         self._fresh: dict[Session, Scope] = {}
         self._wheel: dict[int, dict[Session, Scope]] = {}
@@ -111,19 +112,18 @@ class Engine:
         """The live state itself: to be encoded before anything else is fed."""
         return Snapshot(self._scopes)
 
-    def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> int:
-        """Judge events in the order of their log and add what they give rise to to `out`; the number of events.
+    def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> None:
+        """Judge events in the order of their log and add what they give rise to to `out`.
 
-        What `items` raises passes through; the events before it have been judged.
+        What `items` raises passes through; the events before it have been judged, and counted in `events`.
         """
         scope = self._scopes.get(scope_name)
         if scope is None:
             scope = self._scopes[scope_name] = Scope()
         find = scope.sessions.get
         table = self._table.get
-        count = 0
         for event, place, line in items:
-            count += 1
+            self.events += 1
             try:
                 session = find(event.attempt_id)
                 now = event.timestamp
@@ -154,7 +154,6 @@ class Engine:
                     self._end(scope, session)
             except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
                 self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
-        return count
 
     def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:
         """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already."""

@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 def _claude_code(memory: msgspec.Raw) -> Format:
-    return claude_code.Decoder(msgspec.json.decode(memory, type=claude_code.Memory) if memory else None)
+    return claude_code.Decoder(msgspec.json.decode(memory, type=claude_code.Memory | None))
 
 
 FORMATS: dict[str, Row] = {

@@ -3,7 +3,7 @@
 import os
 
 from agentwatch.model import Cursor
-from agentwatch.sources.lines import CHUNK_BYTES, MARKER_BYTES, Bytes, digest
+from agentwatch.sources.lines import CHUNK_BYTES, HEAD_BYTES, MARKER_BYTES, Bytes, digest
 
 
 def continues(file: Bytes, cursor: Cursor) -> bool:
@@ -15,6 +15,24 @@ def marker(file: Bytes, offset: int) -> str:
     """What is kept of the bytes before an offset. That of a file which is shorter equals none that was kept."""
     before = min(MARKER_BYTES, offset)
     return digest(file.pread(before, offset - before))
+
+
+def second_of(lines: list[bytes], *, is_start: bool) -> str:
+    """The digest of a stream's second line, of its first lines or of those that followed the very first; empty where it is not among them."""
+    return digest(b"".join(lines[is_start : is_start + 1])[:HEAD_BYTES])
+
+
+def is_beginning(file: Bytes, cursor: Cursor) -> bool:
+    """Whether a file with the same first line is shorter than what was read, and has the same second line, if it has one.
+
+    So is a copy that was left behind, or made just before the last lines were written and the original was emptied.
+    """
+    if file.pread(1, cursor.offset - 1):
+        return False
+    second = file.pread(HEAD_BYTES, second_line(file))
+    newline = second.find(b"\n") + 1
+    has_only_one = not newline and len(second) < HEAD_BYTES
+    return has_only_one or digest(second[: newline or HEAD_BYTES]) == cursor.second
 
 
 def shared(one: Bytes, other: Bytes, start: int) -> int:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from agentwatch.model import Cursor, Fault
 from agentwatch.sources.archive import Archive
-from agentwatch.sources.identity import continues, end_of, line_start, marker, second_line, shared
-from agentwatch.sources.lines import MARKER_BYTES, Found, OpenFile, Turn, head, read_turn
+from agentwatch.sources.identity import continues, end_of, is_beginning, line_start, marker, second_line, second_of, shared
+from agentwatch.sources.lines import Found, OpenFile, Turn, head, read_turn
 from agentwatch.sources.tree import Root, Seen, list_dir, look, shown, walk
 
 LINGER_S = 60.0
@@ -91,6 +91,14 @@ class Stream:
         self.end = cursor.offset if cursor.path.endswith(".gz") else max(cursor.offset, cursor.size)
         self.is_partial = False
         self.scope = ""
+
+
+class Likeness(NamedTuple):
+    """The first `common` bytes of two files are the same; whether mine and theirs go on behind them."""
+
+    common: int
+    mine: bool
+    theirs: bool
 
 
 class Work(NamedTuple):
@@ -258,8 +266,11 @@ class Tailer:
             file.stream.cursor.path = shown(seen.path)
             file.stream.directory = shown(file.directory)
             file.stream.scope = file.scope
+        if file in self._unreadable:  # because it had no longer the name under which it was seen
+            del self._unreadable[file]
+            was_queued = True
         if was_queued:
-            self._queue(file)
+            self._changed(file)
 
     def _changed(self, file: File) -> None:
         if file.stream is None:
@@ -297,9 +308,11 @@ class Tailer:
         while self._unknown:
             pending = sorted(self._unknown, key=_age)
             self._unknown.clear()
-            for file in pending:
+            # A copy of a stream's beginning must not be taken for new before the file is known that carries the stream on.
+            unsure = [file for file in pending if file.stream is None and not self._identify(file, is_last=False)]
+            for file in unsure:
                 if file.stream is None:
-                    self._identify(file)
+                    self._identify(file, is_last=True)
 
     def _drain(self, file: File, now: float) -> None:
         """A file without a name: read what its writer still appends, and let it go when nothing has come for a while."""
@@ -331,16 +344,19 @@ class Tailer:
 
     # -- which file is which stream -------------------------------------------------------------------------------------------
 
-    def _identify(self, file: File) -> None:
-        """Bind a file by its content: to the stream it continues, as a copy to the stream it repeats, or as a new stream."""
-        self._make_room()
+    def _identify(self, file: File, *, is_last: bool) -> bool:
+        """Bind a file by its content: to the stream it continues, as a copy to the stream it repeats, or as a new stream.
+
+        False where that has to wait until the others were looked at; not if it `is_last`.
+        """
         handle = self._open(file)
         if handle is None:
             if file.path is not None:
                 self._unreadable[file] = None
-            return
+            return True
+        is_sure = True
         try:
-            self._match(file, handle)
+            is_sure = self._match(file, handle, is_last=is_last)
         except OSError as error:
             self._tell_once(file, 0, "unreadable", error.strerror or str(error))
             self._unreadable[file] = None
@@ -348,37 +364,46 @@ class Tailer:
             self._unfinished[file] = (self._clock(), "damaged_archive", handle.damage)
         if file.stream is None or (file.path is not None and len(self._opened) > self._most_open):
             self._close(file)
+        return is_sure
 
-    def _match(self, file: File, handle: OpenFile | Archive) -> None:
+    def _match(self, file: File, handle: OpenFile | Archive, *, is_last: bool) -> bool:
         self._repeat(file, None)
         found = head(handle)
         if found is None:
-            return
+            return True
+        orphans = []
         for stream in sorted(self._candidates(file, found), key=lambda one: _likeness(one, file)):
-            owner = stream.file
-            if owner is not None and not self._carries(owner, stream.cursor):
-                self._part(owner)
-                owner = None
-            if owner is None:
+            likeness = self._compare(file, handle, stream.file) if stream.file is not None else None
+            # Asked after the comparison: the owner may have been truncated while it was read.
+            if stream.file is not None and not self._carries(stream.file, stream.cursor):
+                self._part(stream.file)
+            if stream.file is None:
                 if continues(handle, stream.cursor):
-                    self._bind(file, stream)
-                    self._queue(file)
-                    return
-                continue
-            start = self._compare(file, handle, owner, stream.cursor)
-            if start is None:
+                    self._carry_on(file, stream)
+                    return True
+                orphans.append(stream)
+            elif likeness is None or not likeness.mine:
                 self._repeat(file, stream)
-                return
-            if start:
-                self._bind(file, self._new(file, found, start, marker(handle, start)))
-                self._queue(file)
-                return
+                return True
+            elif not likeness.theirs:
+                self._take_over(file, stream)
+                return True
+            elif (start := line_start(handle, likeness.common)) > second_line(handle):
+                self._carry_on(file, self._new(file, found, start, marker(handle, start)))
+                return True
+        if orphans and not is_last:
+            return False
+        for stream in orphans:
+            if file.is_rotated and is_beginning(handle, stream.cursor):
+                self._repeat(file, stream)
+                return True
         stream = self._new(file, found, 0, "")
-        self._bind(file, stream)
         if not file.root.is_log_dir and file.mtime_ns / 1e9 < self._wall() - self._history_s:
+            self._bind(file, stream)
             self._pass_over(file, handle, stream.cursor)
         else:
-            self._queue(file)
+            self._carry_on(file, stream)
+        return True
 
     def _candidates(self, file: File, head_digest: str) -> list[Stream]:
         directory = shown(file.directory)
@@ -391,25 +416,31 @@ class Tailer:
         handle = self._open(owner)
         return handle is None or owner.suspect_at is not None or (continues(handle, cursor) and head(handle) == cursor.head)
 
-    def _compare(self, file: File, handle: OpenFile | Archive, owner: File, cursor: Cursor) -> int | None:
-        """Against the owner of a stream: None where `file` is a copy of it so far, else where its own lines begin.
-
-        Lines that both have were read with the owner. 0: they share nothing but the first line.
-        """
+    def _compare(self, file: File, handle: OpenFile | Archive, owner: File) -> Likeness | None:
+        """With the owner of a stream, as both are now; None where that cannot be opened."""
         other = self._open(owner)
         if other is None:
             return None
-        known = file.compared
-        if cursor.offset > known and continues(handle, cursor):
-            known = cursor.offset - MARKER_BYTES
-        common = shared(handle, other, max(0, known))
-        if common < known + MARKER_BYTES:
-            common = shared(handle, other, 0)  # what was compared stands there no longer
-        file.compared = max(0, common - MARKER_BYTES)
-        if not handle.pread(1, common):
-            return None
-        start = line_start(handle, common)
-        return start if start > second_line(handle) else 0
+        if file.compared and marker(handle, file.compared) != marker(other, file.compared):
+            file.compared = 0  # what was compared stands there no longer
+        while True:
+            common = file.compared = shared(handle, other, file.compared)
+            mine, theirs = handle.pread(1, common), other.pread(1, common)
+            if not mine or mine != theirs:
+                return Likeness(common, bool(mine), bool(theirs))
+
+    def _carry_on(self, file: File, stream: Stream) -> None:
+        self._bind(file, stream)
+        self._queue(file)
+
+    def _take_over(self, file: File, stream: Stream) -> None:
+        """`file` has all that the stream's file has, and more: what that was is a copy from now on."""
+        owner = stream.file
+        if owner is not None:
+            self._dequeue(owner)
+            owner.stream, owner.scanned = None, 0
+            self._repeat(owner, stream)
+        self._carry_on(file, stream)
 
     def _repeat(self, file: File, stream: Stream | None) -> None:
         """`file` is a copy of `stream`, or of none."""
@@ -526,6 +557,8 @@ class Tailer:
         for stream, sweep in list(self._orphans.items()):
             if stream.end > stream.cursor.offset and self._sweeps - sweep >= 2:
                 self._tell_gap(stream)
+            if stream.copies:
+                stream.cursor.seen_s = wall
             if wall - stream.cursor.seen_s > FORGET_S:
                 self._drop(stream)
         while len(self._streams) > MOST_STREAMS and self._orphans:
@@ -568,6 +601,8 @@ class Tailer:
         """The lines of a turn have been dealt with: move the cursor behind them."""
         file, turn = work.file, work.turn
         cursor = work.stream.cursor
+        if not cursor.second:
+            cursor.second = second_of(turn.lines, is_start=turn.offset == 0)
         cursor.offset, cursor.marker, cursor.skipping = turn.end, turn.marker, turn.skipping
         work.stream.is_partial = False
         if not file.is_archive:
@@ -681,23 +716,22 @@ class Tailer:
         return file.handle
 
     def _make_room(self) -> bool:
-        """Keep few files open: close what was idle longest. False where every one that is open has unread bytes and its turn."""
-        while len(self._opened) >= self._most_open:
-            spare = min((file for file in self._opened if file not in self._suspects), key=self._use, default=None)
-            if spare is None or (spare.is_queued and (spare.path is None or self._queues[spare.root, spare.source][0] is spare)):
-                return False
-            if spare.path is None:
-                self._forget(spare)
-            else:
-                self._close(spare)
-        return True
+        """Keep few files open: close what was idle longest, with a name before without, and then what waits behind an older sibling.
 
-    def _use(self, file: File) -> int:
-        """What would be lost by closing a file, the least first: nothing, what its writer may still append, its unread bytes if it is deleted."""
-        if not file.is_queued:
-            return 0 if file.path is not None else 1
-        is_next = self._queues[file.root, file.source][0] is file
-        return 3 if is_next or file.path is None else 2
+        False where every one that is open has unread bytes and its turn.
+        """
+        while len(self._opened) >= self._most_open:
+            if (idle := next((file for file in self._opened if not file.is_queued and file.path is not None), None)) is not None:
+                self._close(idle)
+            elif (nameless := next((file for file in self._opened if not file.is_queued and file not in self._suspects), None)) is not None:
+                self._forget(nameless)
+            elif (
+                later := next((file for file in self._opened if file.path is not None and self._queues[file.root, file.source][0] is not file), None)
+            ) is not None:
+                self._close(later)
+            else:
+                return False
+        return True
 
     def _close(self, file: File) -> None:
         if file.handle is None:

@@ -146,7 +146,6 @@ def shown(path: str) -> str:
     return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-
 def _is_reached(root: Root, relative_dir: str) -> bool:
     """Whether each directory on the way down from the root is a real one: through a link the same file has two paths."""
     path = os.fspath(root.path)

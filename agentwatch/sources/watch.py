@@ -52,7 +52,7 @@ class Watch:
         self._blind = 0
         self._was_blind = 0
         self._listener = _OverflowListener(self)
-        logging.getLogger("watchdog.observers.inotify_c").addHandler(self._listener)
+        logging.getLogger("watchdog").addHandler(self._listener)
 
     @property
     def problem(self) -> str | None:
@@ -90,7 +90,7 @@ class Watch:
 
     def close(self) -> None:
         """End the threads."""
-        logging.getLogger("watchdog.observers.inotify_c").removeHandler(self._listener)
+        logging.getLogger("watchdog").removeHandler(self._listener)
         if self._observer is not None:
             self._observer.stop()
             self._observer.join(timeout=2)

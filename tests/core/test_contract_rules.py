@@ -48,18 +48,30 @@ def restarts(*at_s, kind="retry"):
 CROSSED = {
     "4 equal errors": (errors(0, 1, 2, 3), ["error_loop"]),
     "4 errors in exactly 10 minutes": (errors(0, 200, 400, 600), ["error_loop"]),
-    "errors with other events between": ([line(n, kind, error_fingerprint="x") for n in range(4) for kind in ("agent_output", "error", "tool_call")], ["error_loop"]),
+    "errors with other events between": (
+        [line(n, kind, error_fingerprint="x") for n in range(4) for kind in ("agent_output", "error", "tool_call")],
+        ["error_loop"],
+    ),
     "errors without a fingerprint and equal texts": ([line(n, "error", error_message="boom happened") for n in range(4)], ["error_loop"]),
     "failed results, older form": ([line(n, "tool_result", tool_name="Bash", result="error", result_data="boom happened") for n in range(4)], ["error_loop"]),
     "10 calls of a name": ([line(n, "tool_call", tool_name="Bash") for n in range(10)], ["tool_loop"]),
     "10 calls of a name in exactly 60 s": ([line(n * 60 / 9, "tool_call", tool_name="Bash") for n in range(10)], ["tool_loop"]),
-    "calls with empty parameters are names": ([line(n, "tool_call", tool_name="Bash", tool_params=given) for n, given in enumerate(["", {}, None, "{}"] * 3)], ["tool_loop"]),
-    "turn marks do not make it parameters": ([line(0, "turn_start"), line(0, "turn_end"), *(line(n, "tool_call", tool_name="Bash") for n in range(10))], ["tool_loop"]),
+    "calls with empty parameters are names": (
+        [line(n, "tool_call", tool_name="Bash", tool_params=given) for n, given in enumerate(["", {}, None, "{}"] * 3)],
+        ["tool_loop"],
+    ),
+    "turn marks do not make it parameters": (
+        [line(0, "turn_start"), line(0, "turn_end"), *(line(n, "tool_call", tool_name="Bash") for n in range(10))],
+        ["tool_loop"],
+    ),
     "1.01 USD at the end": ([line(0, "session_end", completion_status="success", cost_usd=1.01)], ["cost_anomaly"]),
     "1.01 USD in steps": ([line(n, "agent_output", cost_usd=0.2525) for n in range(4)], ["cost_anomaly"]),
     "steps and an end that agrees": ([line(0, "usage", cost_usd=1.5), line(1, "session_end", completion_status="success", cost_usd=1.5)], ["cost_anomaly"]),
     "3 restarts": (restarts(0, 60, 120), ["excessive_restarts"]),
-    "restarts after failures": ([row for n in range(3) for row in (*restarts(n * 60), line(n * 60 + 1, "session_end", completion_status="failed"))], ["excessive_restarts"]),
+    "restarts after failures": (
+        [row for n in range(3) for row in (*restarts(n * 60), line(n * 60 + 1, "session_end", completion_status="failed"))],
+        ["excessive_restarts"],
+    ),
     "follow-ups": (restarts(0, 1, 2, kind="followup"), ["excessive_restarts"]),
     "failed with 4 different errors": ([*(errors(n, fingerprint=f"e{n}")[0] for n in range(4)), failed()], ["failed_session_high_errors"]),
     "failed by the outcome": (
@@ -181,9 +193,27 @@ def test_the_newest_event_ends_the_clock_of_a_single_pass():
 
 
 FIELDS = {
-    "error_loop": (errors(0, 1, 2, 3), None, "trigger_ai_autofix", "high", {"error_fingerprint": "oom", "occurrences": 4, "window_ms": 600_000, "sample_message": "out of memory"}),
-    "tool_loop": ([line(n, "tool_call", tool_name="Bash") for n in range(10)], None, "fresh_session", "medium", {"tool_name": "Bash", "occurrences": 10, "window_ms": 60_000}),
-    "stuck_agent": ([line(0, "tool_call", tool_name="Bash")], 301, "check_agent_health", "medium", {"idle_time_ms": 300_000, "threshold_ms": 300_000, "waiting_for": "model"}),
+    "error_loop": (
+        errors(0, 1, 2, 3),
+        None,
+        "trigger_ai_autofix",
+        "high",
+        {"error_fingerprint": "oom", "occurrences": 4, "window_ms": 600_000, "sample_message": "out of memory"},
+    ),
+    "tool_loop": (
+        [line(n, "tool_call", tool_name="Bash") for n in range(10)],
+        None,
+        "fresh_session",
+        "medium",
+        {"tool_name": "Bash", "occurrences": 10, "window_ms": 60_000},
+    ),
+    "stuck_agent": (
+        [line(0, "tool_call", tool_name="Bash")],
+        301,
+        "check_agent_health",
+        "medium",
+        {"idle_time_ms": 300_000, "threshold_ms": 300_000, "waiting_for": "model"},
+    ),
     "cost_anomaly": (
         [line(0, "session_end", completion_status="success", cost_usd=2.5, duration_ms=90_000)],
         None,

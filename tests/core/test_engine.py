@@ -21,7 +21,9 @@ READER = Decoder()
 
 def line(at_s, kind, /, attempt="a1", lane=None, **data):
     at = START + timedelta(seconds=at_s)
-    return json.dumps({"timestamp": at.isoformat(), "attempt_id": attempt, "event_type": kind, "data": data} | ({"lane": lane} if lane else {})).encode() + b"\n"
+    return (
+        json.dumps({"timestamp": at.isoformat(), "attempt_id": attempt, "event_type": kind, "data": data} | ({"lane": lane} if lane else {})).encode() + b"\n"
+    )
 
 
 def items_of(lines):
@@ -258,7 +260,15 @@ def test_a_late_line_does_not_bring_an_ended_attempt_back(kind):
 def test_an_attempt_that_is_started_again_is_watched_again():
     """Its restarts are remembered over its end."""
     watched = Watched()
-    watched.feed(items_of([line(n * 10 + m, kind, prompt_type="retry", completion_status="failed") for n in range(3) for m, kind in enumerate(["session_start", "session_end"])]))
+    watched.feed(
+        items_of(
+            [
+                line(n * 10 + m, kind, prompt_type="retry", completion_status="failed")
+                for n in range(3)
+                for m, kind in enumerate(["session_start", "session_end"])
+            ]
+        )
+    )
     watched.feed(items_of([line(40, "session_start", prompt_type="retry")]))
     watched.engine.finish(START + timedelta(seconds=400), watched.out)
     assert [(alert.type, str(alert.status)) for alert in watched.out] == [("excessive_restarts", "open"), ("stuck_agent", "open")]
@@ -268,7 +278,11 @@ def test_attempts_that_end_leave_a_bounded_trace():
     """A hundred thousand of them."""
     watched = Watched()
     for start in range(0, 20_000, 1000):
-        rows = [line(n, kind, f"a{n}", tool_name="Bash", completion_status="success") for n in range(start, start + 1000) for kind in ("session_start", "session_end")]
+        rows = [
+            line(n, kind, f"a{n}", tool_name="Bash", completion_status="success")
+            for n in range(start, start + 1000)
+            for kind in ("session_start", "session_end")
+        ]
         watched.feed(items_of(rows))
     assert watched.engine.attempts_live == 0
     assert len(msgspec.json.encode(watched.engine.snapshot())) < 200_000
@@ -300,7 +314,15 @@ def test_one_attempt_keeps_a_bounded_state_whatever_its_log_says():
     watched = Watched()
     for n in range(3000):
         name = f"tool{n}"
-        watched.feed(items_of([line(n, "tool_call", tool_name=name, tool_call_id=name), line(n, "error", lane=name, error_fingerprint=name), line(n, "tool_call", tool_name=name)]))
+        watched.feed(
+            items_of(
+                [
+                    line(n, "tool_call", tool_name=name, tool_call_id=name),
+                    line(n, "error", lane=name, error_fingerprint=name),
+                    line(n, "tool_call", tool_name=name),
+                ]
+            )
+        )
     assert len(msgspec.json.encode(watched.engine.snapshot())) < 100_000
 
 

@@ -381,7 +381,14 @@ def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
         directory.mkdir(parents=True)
     (tree / "runs" / "1" / "a.jsonl").write_bytes(text(FIRST))
     (outside / "secret.jsonl").write_bytes(text(MORE))
-    links = {"current.jsonl": tree / "runs" / "1" / "a.jsonl", "out.jsonl": outside / "secret.jsonl", "out": outside, "loop": tree, "loop.jsonl": tree / "loop.jsonl", "dead.jsonl": tree / "nothing"}
+    links = {
+        "current.jsonl": tree / "runs" / "1" / "a.jsonl",
+        "out.jsonl": outside / "secret.jsonl",
+        "out": outside,
+        "loop": tree,
+        "loop.jsonl": tree / "loop.jsonl",
+        "dead.jsonl": tree / "nothing",
+    }
     for name, target in links.items():
         (tree / name).symlink_to(target)
     (tree / "runs" / "latest").symlink_to("1")

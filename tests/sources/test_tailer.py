@@ -308,7 +308,9 @@ ACTION = st.one_of(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=st.lists(ACTION, max_size=40))
-def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_once(tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int]]) -> None:
+def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_once(
+    tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int]]
+) -> None:
     """15 to 18 and 25 to 29, mixed: whatever is written is read exactly once."""
     root = tmp_path_factory.mktemp("log")
     path = root / "a.jsonl"

@@ -44,7 +44,9 @@ def test_a_name_tells_its_source(name: str, found: tuple[str, bool, bool] | None
     assert source_of(name) == found
 
 
-PIECES = st.lists(st.one_of(st.sampled_from([".jsonl", ".log", ".gz", ".1", "-20260209", "-", ".", "T", "_", "x", "\n", "\udcff", "20"]), st.text(max_size=3)), max_size=40)
+PIECES = st.lists(
+    st.one_of(st.sampled_from([".jsonl", ".log", ".gz", ".1", "-20260209", "-", ".", "T", "_", "x", "\n", "\udcff", "20"]), st.text(max_size=3)), max_size=40
+)
 
 
 @given(PIECES.map("".join))
@@ -97,7 +99,9 @@ def test_what_agentwatch_and_its_logger_write_is_never_read(tmp_path: Path, name
     assert tail.faults == []
 
 
-@pytest.mark.parametrize("name", ["agent-work-stream.jsonl", "agent-alerts-of-mine.jsonl", "errors.jsonl", "runs/7/x.jsonl", "sub/archive/x.jsonl", "deep/er/still/x.log"])
+@pytest.mark.parametrize(
+    "name", ["agent-work-stream.jsonl", "agent-alerts-of-mine.jsonl", "errors.jsonl", "runs/7/x.jsonl", "sub/archive/x.jsonl", "deep/er/still/x.log"]
+)
 def test_everything_else_is_read(tmp_path: Path, name: str) -> None:
     """Also what only looks like an output."""
     path = tmp_path / name
@@ -132,7 +136,9 @@ def test_an_agents_own_folder_has_no_outputs_and_no_rotation(tmp_path: Path) -> 
     for name in ("rollout-20260209.jsonl", "rollout-20260210.jsonl", "agent-errors.jsonl"):
         (tmp_path / name).write_bytes(text(numbered(0, 2, name)))
     tail = Tail(tmp_path, is_log_dir=False).pump()
-    assert {source for source, _ in tail.seen} == {f"{tmp_path.name}/{name}" for name in ("rollout-20260209.jsonl", "rollout-20260210.jsonl", "agent-errors.jsonl")}
+    assert {source for source, _ in tail.seen} == {
+        f"{tmp_path.name}/{name}" for name in ("rollout-20260209.jsonl", "rollout-20260210.jsonl", "agent-errors.jsonl")
+    }
 
 
 def test_history_in_an_agents_own_folder_is_passed_over(tmp_path: Path) -> None:

@@ -382,10 +382,9 @@ class Program:
         return self._told() >= self._oracle.alerts and all(end in ends for end in newest if end[1])
 
     def _state(self) -> dict | None:
-        try:
+        with contextlib.suppress(FileNotFoundError, ValueError):  # not yet made, or not yet made anew after it was damaged
             return json.loads((self._log_dir / CHECKPOINT).read_bytes().partition(b"\n")[2])
-        except FileNotFoundError:
-            return None
+        return None
 
     def _how_far(self) -> str:
         state = self._state() or {"events": 0}

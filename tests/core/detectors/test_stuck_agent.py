@@ -23,7 +23,10 @@ WAITS = {
     "for a sub-agent at work": (lambda log: log.call("Task", {"prompt": "look"}).call("Read", {"path": "src/a.py"}, lane="s1"), 1800),
 }
 
+SHELL = ["<bash-input>git status</bash-input>", "<bash-stdout></bash-stdout><bash-stderr></bash-stderr>", "<local-command-stdout>Bye!</local-command-stdout>"]
 RESTS = {
+    "what a person ran in the agent's shell": lambda log: [log.both().add("turn_end"), *(log.add("user_message", output=text) for text in SHELL)][0],
+    "what a hook said after the end": lambda log: log.both().add("agent_output", output="Done.").add("user_message", output="Stop hook feedback:\nnot yet"),
     "a last word": lambda log: log.both().add("agent_output", output="Done."),
     "the end of a turn": lambda log: log.both().add("turn_end"),
     "a turn that ended with a call open": lambda log: log.call().add("turn_end", interrupted=True),

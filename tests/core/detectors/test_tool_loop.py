@@ -255,3 +255,12 @@ def test_after_the_cool_down_it_is_another_incident(log):
         log.both()
     opened = [alert for alert in log.alerts() if alert.status == "open"]
     assert len({alert.episode_id for alert in opened}) == 2
+
+
+def test_a_loop_that_goes_round_more_slowly_than_the_cool_down_is_one_incident(log):
+    """It never ended: its first line is not written again."""
+    for _ in range(20):
+        log.both().wait(700)
+    alerts = [alert for alert in log.alerts() if alert.type == "tool_loop"]
+    assert [str(alert.status) for alert in alerts] == ["open", "escalated"]
+    assert len({alert.alert_id for alert in alerts}) == 2
