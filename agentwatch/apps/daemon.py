@@ -304,7 +304,7 @@ class _Loop:
             if work is None:
                 break
             self._pipeline.process(work, self._tailer, self._log)
-            if time.monotonic() > end:
+            if time.monotonic() > end or self._watch.wake.is_set():
                 return
         self._log.sync()
 

@@ -262,6 +262,8 @@ class Tailer:
         self._lost.pop(file, None)
         self._searched.discard(file)
         self._by_path[seen.path] = file
+        if file.stream is not None and file.handle is None and (seen.stat.st_size, seen.stat.st_mtime_ns) != (file.size, file.mtime_ns):
+            self._part(file)  # nothing held its inode: this may be another file, anywhere
         if file.stream is not None:
             file.stream.cursor.path = shown(seen.path)
             file.stream.directory = shown(file.directory)

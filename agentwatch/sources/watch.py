@@ -50,17 +50,16 @@ class Watch:
         self._watched: dict[Root, tuple[ObservedWatch, tuple[int, int]]] = {}
         self._refused: str | None = None
         self._blind = 0
-        self._was_blind = 0
+        self._was_blind: int | None = None
         self._listener = _OverflowListener(self)
         logging.getLogger("watchdog").addHandler(self._listener)
 
     @property
     def problem(self) -> str | None:
         """Why events do not come, or not from everywhere; with what to do about it."""
-        blind = min(self._blind, self._was_blind)  # a directory that comes or goes while they are counted is no problem
-        if self._refused is not None or not blind:
-            return self._refused
-        return f"{blind} directories cannot be watched: raise fs.inotify.max_user_watches; until then the sweep finds what happens there"
+        if self._refused is None and self._blind and self._was_blind != 0:
+            return f"{self._blind} directories cannot be watched: raise fs.inotify.max_user_watches; until then the sweep finds what happens there"
+        return self._refused
 
     @property
     def is_working(self) -> bool:
@@ -110,9 +109,13 @@ class Watch:
         self.wake.set()
 
     def check_limit(self, directories: int) -> None:
-        """Notice directories without a watch: watchdog is silent when the kernel refuses one (tailing.md, section 0), so count them."""
-        self._was_blind = self._blind
-        self._blind = max(0, directories - _watches()) if self._watched else 0
+        """Notice directories without a watch: watchdog is silent when the kernel refuses one (tailing.md, section 0), so count them.
+
+        One that comes or goes while they are counted is no problem: only what two counts in a row find is told.
+        """
+        blind = max(0, directories - _watches()) if self._watched else 0
+        self._was_blind = blind if self._was_blind is None else self._blind
+        self._blind = blind
 
     def _schedule(self, root: Root, identity: tuple[int, int]) -> bool:
         try:

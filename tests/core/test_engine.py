@@ -180,6 +180,17 @@ def test_who_rested_and_was_asked_again_is_watched_again():
     assert [alert.type for alert in watched.out] == ["stuck_agent"]
 
 
+def test_a_short_wait_after_a_long_one_is_told_in_time():
+    """A call of six hours was looked at, came back after seven minutes, and then the model said nothing."""
+    watched = Watched()
+    watched.feed(items_of([line(0, "tool_call", tool_name="Bash", tool_call_id="c1", tool_params={"command": "make", "timeout": 21_600_000})]))
+    watched.engine.tick(START + timedelta(seconds=305), watched.out)
+    watched.feed(items_of([line(310, "tool_result", tool_call_id="c1", result="ok"), line(420, "tool_call", **BASH, tool_call_id="c2")]))
+    for second in range(430, 740, 10):
+        watched.engine.tick(START + timedelta(seconds=second), watched.out)
+    assert [alert.type for alert in watched.out] == ["stuck_agent"]
+
+
 def test_attempts_of_sources_that_are_behind_are_not_judged_by_the_clock():
     """Their next line may stand in the file already."""
     watched = Watched()

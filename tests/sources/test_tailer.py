@@ -303,25 +303,28 @@ ACTION = st.one_of(
     st.tuples(st.just("half"), st.integers(1, 20)),
     st.tuples(st.sampled_from(["rename", "copytruncate", "pump", "sweep", "restart", "hint", "compress", "copy"]), st.just(0)),
     st.tuples(st.just("turns"), st.integers(1, 3)),
+    st.tuples(st.just("wait"), st.sampled_from([1, 2, 61])),
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(program=st.lists(ACTION, max_size=40))
+@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(program=st.lists(ACTION, max_size=40), most_open=st.sampled_from([1, 3, 64]), same_head=st.booleans())
 def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_once(
-    tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int]]
+    tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int]], most_open: int, *, same_head: bool
 ) -> None:
     """15 to 18 and 25 to 29, mixed: whatever is written is read exactly once."""
     root = tmp_path_factory.mktemp("log")
     path = root / "a.jsonl"
     path.touch()
-    tail = Tail(root)
+    tail = Tail(root, most_open=most_open)
     written: list[bytes] = []
     rest = b""
     serial = 0
     for action, number in program:
         if action == "append":
             lines = numbered(serial, number)
+            if same_head and path.stat().st_size == 0:
+                lines.insert(0, b"header")
             serial += number
             append(path, rest + text(lines))
             written += lines
@@ -362,6 +365,8 @@ def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_on
             tail.restart()
         elif action == "hint":
             tail.hint(path)
+        elif action == "wait":
+            tail.wait(number)
         elif action == "turns":
             tail.read(turns=number)
     append(path, rest)

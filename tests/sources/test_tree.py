@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentwatch.sources.tree import Root, is_output, look, scope_of, shown, source_of, walk
@@ -49,6 +49,7 @@ PIECES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(PIECES.map("".join))
 def test_any_name_has_one_source_and_a_source_is_its_own(name: str) -> None:
     """A name without its rotation is no rotated one, so that siblings meet in one source; nothing is raised, and nothing takes long."""
@@ -57,7 +58,7 @@ def test_any_name_has_one_source_and_a_source_is_its_own(name: str) -> None:
         return
     source, is_rotated, is_archive = found
     assert name.startswith(source.rpartition(".")[0])
-    assert is_archive == (name.endswith(".gz") and not source == name)
+    assert is_archive == (name.endswith(".gz") and source != name)
     if not is_rotated and not is_archive:
         assert source == name
     assert source_of(f"{source}.1") == (source, True, False)
@@ -154,6 +155,7 @@ def test_history_in_an_agents_own_folder_is_passed_over(tmp_path: Path) -> None:
     assert tail.lines == [*numbered(0, 5, "new"), b"half", *numbered(5, 2, "old")]
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=()), max_size=20))
 def test_any_path_can_be_shown(path: str) -> None:
     """Bytes that are no UTF-8 become visible; what is text stays as it is."""

@@ -41,10 +41,18 @@ class Oracle:
         elif count > THRESHOLD and _is_power_of_growth(count):
             self.alerts[Told(attempt, "error_loop", "escalated")] += 1
 
-    def sign_of_life(self, attempt: str) -> None:
-        """Any event that begins or continues a session."""
+    def start(self, attempt: str) -> None:
+        """A `session_start`, also of an attempt that had ended."""
         self.lines += 1
         self._session(attempt, revives=True)
+
+    def sign_of_life(self, attempt: str) -> None:
+        """Any other event of an attempt that has not ended."""
+        self.lines += 1
+        self._session(attempt, revives=False)
+
+    def has_ended(self, attempt: str) -> bool:
+        return attempt in self._ended and attempt not in self._live
 
     def end(self, attempt: str, status: str) -> None:
         """A `session_end`: its loops are over, and if it failed with many errors, that is told too."""
@@ -62,7 +70,7 @@ class Oracle:
 
     def _session(self, attempt: str, *, revives: bool) -> Counter[str] | None:
         if attempt not in self._live:
-            if attempt in self._ended and not revives:
+            if self.has_ended(attempt) and not revives:
                 return None
             self._live[attempt] = Counter()
         return self._live[attempt]

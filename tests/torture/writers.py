@@ -37,7 +37,7 @@ class Author:
         text = b""
         while size - len(text) > 20 * SHORTEST_PADDED:
             text += self._line(live, plain=True)
-        line = self._say(self._attempt(live), 0)
+        line = self._say(self._attempt([]), 0)
         return text + line.replace(b'"output": "', b'"output": "' + b"x" * (size - len(text) - len(line)))
 
     def _line(self, live: list[str], *, plain: bool = False) -> bytes:
@@ -64,6 +64,9 @@ class Author:
         return self._encode(attempt, "error", {"error_fingerprint": fingerprint, "error_message": self._rng.choice(SAMPLES)})
 
     def _say(self, attempt: str, length: int) -> bytes:
+        if self._oracle.has_ended(attempt):
+            self._oracle.start(attempt)
+            return self._encode(attempt, "session_start", {"prompt_type": "initial"})
         self._oracle.sign_of_life(attempt)
         return self._encode(attempt, "agent_output", {"output": "é" * (length // 2)})
 

@@ -112,12 +112,12 @@ class ToolLoop:
         def describe(count: int, status: Status) -> Finding:
             again, began = "repeats", repeat.first_at
             if status is Status.ESCALATED and session.episodes:
-                again, began = "is still repeating", session.episodes[f"tool_loop:{_key(repeat)}"].opened_at
+                again, began = "is still repeating", session.episodes[f"tool_loop:{_key(repeat, event.lane)}"].opened_at
             lasted = span(event.timestamp - began)
             summary = f"{session.attempt_id} {again} the same {repeat.tool_name} call: {count} times in {lasted}, and nothing new came back: {text[:120]}"
             return self._repeated(repeat, event, place, count, summary)
 
-        self._reporter.count(session, "tool_loop", _key(repeat), event.timestamp, crossed=crossed, size=told, describe=describe, out=out)
+        self._reporter.count(session, "tool_loop", _key(repeat, event.lane), event.timestamp, crossed=crossed, size=told, describe=describe, out=out)
 
     def user(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         """A person spoke: whatever went round in circles before has ended."""
@@ -132,7 +132,7 @@ class ToolLoop:
     def _repeated(self, repeat: Repeat, event: Event, place: int, count: int, summary: str) -> Finding:
         return Finding(
             type="tool_loop",
-            key=_key(repeat),
+            key=_key(repeat, event.lane),
             at=event.timestamp,
             spots=[Spot(repeat.first_at, repeat.first_place, f"{repeat.tool_name}, the first of these calls"), Spot(event.timestamp, place, "the latest line")],
             summary=summary,
@@ -140,8 +140,9 @@ class ToolLoop:
         )
 
 
-def _key(repeat: Repeat) -> str:
-    return f"{repeat.tool_name}:{crc32(repeat.params):08x}"
+def _key(repeat: Repeat, lane: str | None) -> str:
+    """What an episode is known by. Two lanes that go round in the same circle are two incidents."""
+    return f"{lane or ''}:{repeat.tool_name}:{crc32(repeat.params):08x}"
 
 
 def _kept(params: msgspec.Raw) -> msgspec.Raw:

@@ -43,7 +43,8 @@ class Log:
 
     def alerts(self, *, until=None, limits=None):
         """All of them, silence ending with the log or at `until`."""
-        engine, decoder, out, faults = Engine(limits or Limits(), lambda *_: None, None, faults.append), Decoder(), [], []
+        decoder, out, faults = Decoder(), [], []
+        engine = Engine(limits or Limits(), lambda *_: None, None, faults.append)
         decoder.read(self.lines, 0, lambda items: engine.feed("log", "", items, decoder, out), lambda *fault: faults.append(fault))
         engine.finish(until, out)
         assert not faults

@@ -210,6 +210,15 @@ def test_sub_agents_do_not_repeat_each_other(log):
     assert log.starts("tool_loop") == 0
 
 
+def test_two_sub_agents_in_the_same_circle_are_two_incidents(log):
+    """However slowly they take turns, none of their lines is written twice."""
+    for n in range(40):
+        log.both(lane=("s1", "s2")[n // 4 % 2]).wait(100 if n % 4 else 700)
+    alerts = [alert for alert in log.alerts() if alert.type == "tool_loop"]
+    assert [str(alert.status) for alert in alerts] == ["open", "open", "escalated", "escalated"]
+    assert len({alert.alert_id for alert in alerts}) == 4
+
+
 def test_long_parameters_are_compared_too(log):
     """All of them, though only a checksum is kept."""
     for n in range(4):
