@@ -94,7 +94,7 @@ def read(directory: Path) -> tuple[Checkpoint | None, str | None]:
         return None, "its checksum is wrong"
     try:
         checkpoint = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return None, f"it cannot be read: {error}"
     if checkpoint.version != VERSION:
         return None, f"it is of version {checkpoint.version}"

@@ -11,7 +11,7 @@ from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
-from agentwatch.core.detectors.stuck_agent import StuckAgent
+from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER, StuckAgent
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Ended, Lane, Owes, Session
 from agentwatch.model import Alert, Context, Data, Event, Fault, Item, Usage, decoded
@@ -189,7 +189,8 @@ class Engine:
         if now - session.last > self._limits.forget_after:
             del scope.sessions[session.attempt_id]
         else:
-            self._file(scope, session, following or now + self._limits.stuck)
+            soon = now + self._limits.stuck  # whatever it waits for now, what it waits for next may deserve less patience
+            self._file(scope, session, soon if following is None else min(following, soon))
 
     def _file(self, scope: Scope, session: Session, when: datetime) -> None:
         """Note when to look at the session again. Each stands in one bucket, or among the fresh ones that no tick has seen."""
@@ -325,7 +326,7 @@ class Engine:
         lane.open_calls = None
 
     def _user_spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        if event.data.interrupted:
+        if event.data.interrupted or NEEDS_NO_ANSWER(event.data.output):
             lane.owes = "user"
         lane.open_calls = None
 

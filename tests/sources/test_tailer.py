@@ -307,7 +307,7 @@ ACTION = st.one_of(
 )
 
 
-@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=st.lists(ACTION, max_size=40), most_open=st.sampled_from([1, 3, 64]), same_head=st.booleans())
 def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_once(
     tmp_path_factory: pytest.TempPathFactory, program: list[tuple[str, int]], most_open: int, *, same_head: bool
