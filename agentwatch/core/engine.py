@@ -122,38 +122,42 @@ class Engine:
             scope = self._scopes[scope_name] = Scope()
         find = scope.sessions.get
         table = self._table.get
-        for event, place, line in items:
-            self.events += 1
-            try:
-                session = find(event.attempt_id)
-                now = event.timestamp
-                if session is None:
-                    session = self._open(scope, source, event, place, reader.context(line), out)
+        count = 0
+        try:
+            for event, place, line in items:
+                count += 1
+                try:
+                    session = find(event.attempt_id)
+                    now = event.timestamp
                     if session is None:
-                        continue
-                elif now > session.horizon:
-                    session = self._horizon(scope, session, event, place, reader.context(line), out)
-                    if session is None:
-                        continue
-                if now >= session.last:
-                    session.last = now
-                    session.place = place
-                    session.source = source
-                elif session.last - now > BACKWARDS:
-                    self._backwards(session, now)
-                lane = session.main if event.lane is None else _lane(session, event.lane)
-                handlers, special, owes = table(event.event_type, NOBODY)
-                if owes is not None:
-                    lane.owes = owes
-                data = event.data
-                if (data.cost_usd is not None or data.usage is not None or special is SPENDS) and special is not ENDS:
-                    self._spend(session, event, place, reader, line, out)
-                for handler in handlers:
-                    handler(session, lane, event, place, out)
-                if special is ENDS:
-                    self._end(scope, session)
-            except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
-                self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
+                        session = self._open(scope, source, event, place, reader.context(line), out)
+                        if session is None:
+                            continue
+                    elif now > session.horizon:
+                        session = self._horizon(scope, session, event, place, reader.context(line), out)
+                        if session is None:
+                            continue
+                    if now >= session.last:
+                        session.last = now
+                        session.place = place
+                        session.source = source
+                    elif session.last - now > BACKWARDS:
+                        self._backwards(session, now)
+                    lane = session.main if event.lane is None else _lane(session, event.lane)
+                    handlers, special, owes = table(event.event_type, NOBODY)
+                    if owes is not None:
+                        lane.owes = owes
+                    data = event.data
+                    if (data.cost_usd is not None or data.usage is not None or special is SPENDS) and special is not ENDS:
+                        self._spend(session, event, place, reader, line, out)
+                    for handler in handlers:
+                        handler(session, lane, event, place, out)
+                    if special is ENDS:
+                        self._end(scope, session)
+                except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
+                    self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
+        finally:
+            self.events += count
 
     def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:
         """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already."""

@@ -380,7 +380,7 @@ class Tailer:
             if stream.file is not None and not self._carries(stream.file, stream.cursor):
                 self._part(stream.file)
             if stream.file is None:
-                if continues(handle, stream.cursor):
+                if stream.cursor.offset > 0 and continues(handle, stream.cursor):
                     self._carry_on(file, stream)
                     return True
                 orphans.append(stream)
@@ -395,11 +395,12 @@ class Tailer:
                 return True
         if orphans and not is_last:
             return False
+        unread = next((stream for stream in orphans if stream.cursor.offset == 0), None)  # any file with its first line continues it
         for stream in orphans:
-            if file.is_rotated and is_beginning(handle, stream.cursor):
+            if file.is_rotated and stream.cursor.offset > 0 and is_beginning(handle, stream.cursor):
                 self._repeat(file, stream)
                 return True
-        stream = self._new(file, found, 0, "")
+        stream = unread or self._new(file, found, 0, "")
         if not file.root.is_log_dir and file.mtime_ns / 1e9 < self._wall() - self._history_s:
             self._bind(file, stream)
             self._pass_over(file, handle, stream.cursor)

@@ -116,11 +116,21 @@ class Generation:
 class Log:
     """One log: the file that has its name, older ones, and those which a writer has not let go of yet.
 
-    `wait_until_read` is called before anything is destroyed that has no copy: nobody can read what is gone.
+    `wait_until_read` is called before anything is destroyed that has no copy: nobody can read what is gone. `delete_held` deletes
+    a file after a last line, where the daemon can still read it.
     """
 
     def __init__(
-        self, directory: Path, name: str, author: Author, rng: random.Random, *, spans: bool, destroys: bool, wait_until_read: Callable[[], None]
+        self,
+        directory: Path,
+        name: str,
+        author: Author,
+        rng: random.Random,
+        *,
+        spans: bool,
+        destroys: bool,
+        wait_until_read: Callable[[], None],
+        delete_held: Callable[[Path, Callable[[], None]], bool],
     ) -> None:
         self._directory = directory
         self.name = name
@@ -129,6 +139,7 @@ class Log:
         self._spans = spans
         self._destroys = destroys
         self._wait_until_read = wait_until_read
+        self._delete_held = delete_held
         self._is_dated = rng.random() < 0.3
         self._days = 0
         self._rotated: list[Path] = []
@@ -252,6 +263,19 @@ class Log:
         if self._rng.random() < 0.6:
             self.append()
 
+    def delete_unread(self) -> None:
+        """Gone with lines that nobody has read yet, but for one who has it open."""
+        generation = self._newest()
+
+        def append() -> None:
+            generation.append(self._author.lines(generation.live, 20), self._rng)
+            generation.flush()
+
+        append()
+        if self._delete_held(generation.path, append):
+            os.close(generation.fd)
+            self._current = None
+
     def truncate(self) -> None:
         """Emptied without a copy."""
         generation = self._newest()
@@ -277,7 +301,13 @@ class Log:
         return self._current
 
     def _make_room(self) -> Path:
-        """The name that the newest rotated file is to have; older ones move on."""
+        """The name that the newest rotated file is to have; older ones move on.
+
+        An attempt that goes on in the next file is read in order as long as the files' times tell which is older: two rotations
+        within one tick of the kernel's clock (4 ms) would be two files of the same time.
+        """
+        if self._spans:
+            time.sleep(0.01)
         if self._is_dated:
             self._days += 1
             stem, _, ending = self.name.rpartition(".")
