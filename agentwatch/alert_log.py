@@ -132,6 +132,7 @@ class AlertLog:
         except FileNotFoundError:
             pass
         fd = self._open()
+        self.sync()
         os.close(self._fd)
         self._fd = fd
 

@@ -95,14 +95,19 @@ def flat(scale: float) -> str:
     shapes = {"1 attempt": (1, 10**9), "200 live": (200, 30), "one after another": (1, 27)}
     rows = []
     for name, (live, events) in shapes.items():
-        source = made(f"flat-{live}-{events}-{size:.0f}.jsonl", lambda path, live=live, events=events: corpus.write(path, megabytes=size, live=live, events_per_attempt=events))
+        source = made(
+            f"flat-{live}-{events}-{size:.0f}.jsonl",
+            lambda path, live=live, events=events: corpus.write(path, megabytes=size, live=live, events_per_attempt=events),
+        )
         rows.append(f"{name}: {ratio(source, 'agent-work-stream.jsonl', 1)}")
     return "; ".join(rows)
 
 
 @contextmanager
 def daemon(directory: Path, **environ: str) -> Iterator[psutil.Process]:
-    process = subprocess.Popen([sys.executable, "-m", "agentwatch", "run", "--log-dir", str(directory)], env={**ENVIRON, **environ}, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentwatch", "run", "--log-dir", str(directory)], env={**ENVIRON, **environ}, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     if "watching" not in process.stderr.readline():
         raise SystemExit("the daemon did not start")
@@ -114,7 +119,17 @@ def daemon(directory: Path, **environ: str) -> Iterator[psutil.Process]:
 
 
 def error(attempt: str) -> bytes:
-    return json.dumps({"timestamp": datetime.now(UTC).isoformat(), "attempt_id": attempt, "event_type": "error", "data": {"error_fingerprint": "x", "error_message": "boom"}}).encode() + b"\n"
+    return (
+        json.dumps(
+            {
+                "timestamp": datetime.now(UTC).isoformat(),
+                "attempt_id": attempt,
+                "event_type": "error",
+                "data": {"error_fingerprint": "x", "error_message": "boom"},
+            }
+        ).encode()
+        + b"\n"
+    )
 
 
 def quantiles(latencies: list[float]) -> str:
@@ -209,13 +224,24 @@ def many_live(scale: float) -> str:
         empty = process.memory_info().rss / 1e6
         with (directory / "agent-work-stream.jsonl").open("wb") as out:
             stamp = datetime.now(UTC).isoformat()
-            for event, data in (("session_start", '{"prompt_type":"initial"}'), ("tool_call", '{"tool_name":"Bash","tool_call_id":"c","tool_params":{"command":"make test"}}'), ("tool_result", '{"tool_call_id":"c","is_error":false,"result":"ok"}'), ("agent_output", '{"output":"working on it"}')):
+            for event, data in (
+                ("session_start", '{"prompt_type":"initial"}'),
+                ("tool_call", '{"tool_name":"Bash","tool_call_id":"c","tool_params":{"command":"make test"}}'),
+                ("tool_result", '{"tool_call_id":"c","is_error":false,"result":"ok"}'),
+                ("agent_output", '{"output":"working on it"}'),
+            ):
                 for number in range(count):
-                    out.write(b'{"timestamp":"%b","attempt_id":"attempt-%d","executor":"CODEX","model":"gpt-5","task_id":"task-%d","event_type":"%b","data":%b}\n' % (stamp.encode(), number, number, event.encode(), data.encode()))
+                    out.write(
+                        b'{"timestamp":"%b","attempt_id":"attempt-%d","executor":"CODEX","model":"gpt-5","task_id":"task-%d","event_type":"%b","data":%b}\n'
+                        % (stamp.encode(), number, number, event.encode(), data.encode())
+                    )
             out.flush()
             live = settled(process, directory, 4 * count)
             for number in range(count):
-                out.write(b'{"timestamp":"%b","attempt_id":"attempt-%d","event_type":"session_end","data":{"completion_status":"success"}}\n' % (stamp.encode(), number))
+                out.write(
+                    b'{"timestamp":"%b","attempt_id":"attempt-%d","event_type":"session_end","data":{"completion_status":"success"}}\n'
+                    % (stamp.encode(), number)
+                )
         ended = settled(process, directory, 5 * count)
         return f"{empty:.0f} MB empty, {live:.0f} MB with {count} live attempts, {ended:.0f} MB when they have ended"
 
@@ -245,9 +271,7 @@ def start(scale: float) -> str:
     return f"watching after {1000 * statistics.median(watching):.0f} ms (best {1000 * min(watching):.0f}), --help {1000 * statistics.median(helping):.0f} ms (best {1000 * min(helping):.0f})"
 
 
-BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start)
-}
+BENCHMARKS: dict[str, Callable[[float], str]] = {one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start)}
 
 
 def main() -> None:

@@ -23,14 +23,28 @@ def attempt_events(rng: random.Random, number: int, events: int) -> Iterator[tup
     for step in range(max(0, (events - 2) // 3)):
         tool = rng.choice(TOOLS)
         yield "agent_output", '{"output":"%s","stream_type":"stdout"}' % _text(rng, rng.randrange(4, 30))
-        yield "tool_call", '{"tool_name":"%s","tool_params":{"path":"/srv/app/src/file_%d.py","query":"%s"},"tool_call_id":"call_%d_%d"}' % (tool, rng.randrange(400), _text(rng, 3), number, step)
+        yield (
+            "tool_call",
+            '{"tool_name":"%s","tool_params":{"path":"/srv/app/src/file_%d.py","query":"%s"},"tool_call_id":"call_%d_%d"}'
+            % (tool, rng.randrange(400), _text(rng, 3), number, step),
+        )
         if errors or rng.random() < 0.03:
-            yield "error", '{"error_message":"%s","error_fingerprint":"%s","error_category":"tool"}' % (_text(rng, 8), ERRORS[number % 5] if errors else rng.choice(ERRORS))
+            yield (
+                "error",
+                '{"error_message":"%s","error_fingerprint":"%s","error_category":"tool"}'
+                % (_text(rng, 8), ERRORS[number % 5] if errors else rng.choice(ERRORS)),
+            )
         else:
-            yield "tool_result", '{"tool_name":"%s","tool_call_id":"call_%d_%d","is_error":false,"result":"%s"}' % (tool, number, step, _text(rng, rng.randrange(4, 30)))
+            yield (
+                "tool_result",
+                '{"tool_name":"%s","tool_call_id":"call_%d_%d","is_error":false,"result":"%s"}' % (tool, number, step, _text(rng, rng.randrange(4, 30))),
+            )
     cost = rng.lognormvariate(-1.2, 0.9)
     status = "success" if rng.random() < 0.9 else "failed"
-    yield "session_end", '{"completion_status":"%s","duration_ms":%d,"total_tokens":%d,"cost_usd":%.4f}' % (status, rng.randrange(10**6), rng.randrange(10**6), cost)
+    yield (
+        "session_end",
+        '{"completion_status":"%s","duration_ms":%d,"total_tokens":%d,"cost_usd":%.4f}' % (status, rng.randrange(10**6), rng.randrange(10**6), cost),
+    )
 
 
 def lines(seed: int, live: int, events_per_attempt: int, step_ms: int = 30) -> Iterator[bytes]:
@@ -42,7 +56,14 @@ def lines(seed: int, live: int, events_per_attempt: int, step_ms: int = 30) -> I
         now += timedelta(milliseconds=rng.randrange(2 * step_ms))
         if len(running) < live:
             executor, model = rng.choice(EXECUTORS)
-            head = '"attempt_id":"ve-%05x-%s","session_id":"s-%08x","executor":"%s","model":"%s","task_id":"task-%d","event_type":"' % (number, rng.choice(WORDS), rng.randrange(2**32), executor, model, number // 2)
+            head = '"attempt_id":"ve-%05x-%s","session_id":"s-%08x","executor":"%s","model":"%s","task_id":"task-%d","event_type":"' % (
+                number,
+                rng.choice(WORDS),
+                rng.randrange(2**32),
+                executor,
+                model,
+                number // 2,
+            )
             running.append((head, attempt_events(rng, number, events_per_attempt)))
             number += 1
             index = len(running) - 1

@@ -116,6 +116,9 @@ class Daemon:
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code. SIGHUP reads the settings again. A second signal ends at once: all is safe on disk."""
         loaded = self._load()
+        if not loaded.settings.logs.enabled:
+            self._report(f"switched off by `logs.enabled` from {loaded.origins['logs.enabled']}")
+            return 0
         log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         state = setup.state_dir(log_dir)
         held = setup.lock(state)
@@ -295,7 +298,10 @@ class _Loop:
 
     def _swept(self, cost: float) -> None:
         self._next_sweep = time.monotonic() + min(max(SWEEP_SHARE * cost, SWEEP_S), LONGEST_SWEEP_S)
+        before = self._watch.problem
         self._watch.check_limit(self._tailer.directories)
+        if self._watch.problem != before:
+            self._pipeline.has_moved = True
 
     def _read(self, budget: float) -> None:
         end = time.monotonic() + budget

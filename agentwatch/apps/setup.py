@@ -1,5 +1,6 @@
 """From settings to what the program works with: thresholds, the directories to read, the state directory."""
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -87,8 +88,9 @@ def lock(state: Path) -> int:
                 os.close(fd)
                 raise AlreadyRunningError(f"another agentwatch (pid {pid}) watches `{state.parent}`", hint="see `agentwatch status`") from error
             time.sleep(LOCK_PAUSE_S)
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    with contextlib.suppress(OSError):  # the lock is what counts; a full disk has no room for the number
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
 
 

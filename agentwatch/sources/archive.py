@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from pathlib import Path
+from io import FileIO
 
 CHUNK_BYTES = 1 << 20
 
@@ -11,11 +11,13 @@ class Archive:
     """Unpacks forward and keeps only what lies behind the last offset asked for, so that memory does not grow with the file.
 
     Reading before that offset starts again from the beginning. Where the archive is damaged, cut or still being written, it ends
-    there and `damage` says why. Raises OSError where it cannot be read at all.
+    there and `damage` says why. Raises OSError where it cannot be read at all. Owns the descriptor that it is given.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = gzip.open(path, "rb")  # noqa: SIM115  # closed by `close`
+    def __init__(self, fd: int) -> None:
+        packed = FileIO(fd)
+        self._file = gzip.GzipFile(fileobj=packed)
+        self._file.myfileobj = packed  # closed with it, as what it opens itself
         self._kept = b""
         self._start = 0
         self.damage: str | None = None

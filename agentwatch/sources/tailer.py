@@ -8,7 +8,6 @@ carries the other; rotation, truncation, copies and deletion are what parts them
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
@@ -702,15 +701,12 @@ class Tailer:
         if file.path is None:
             return None
         try:
-            if file.is_archive:
-                file.handle = Archive(Path(file.path))
-            else:
-                fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-                stat = os.fstat(fd)
-                if not S_ISREG(stat.st_mode) or (stat.st_dev, stat.st_ino) != file.key:
-                    os.close(fd)
-                    return None
-                file.handle = OpenFile(fd)
+            fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            stat = os.fstat(fd)
+            if not S_ISREG(stat.st_mode) or (stat.st_dev, stat.st_ino) != file.key:  # another has its name by now
+                os.close(fd)
+                return None
+            file.handle = Archive(fd) if file.is_archive else OpenFile(fd)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 self._tell_once(file, 0, "unreadable", error.strerror or str(error))

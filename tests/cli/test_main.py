@@ -115,3 +115,10 @@ def test_help_is_there_in_200_ms():
     done = subprocess.run([sys.executable, "-X", "importtime", "-m", "agentwatch", "--help"], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in re.findall(r"\| *(\S+)$", done.stderr, re.MULTILINE)}
     assert loaded & {"rich", "msgspec", "orjson", "watchdog", "typed_settings", "dotenv"} == set()
+
+
+def test_a_watcher_that_is_switched_off_says_so_and_ends(place):
+    """The older name of the setting; nothing is written."""
+    done = place.run("run", AGENT_WORK_ANALYZER_ENABLED="false")
+    assert done.returncode == 0
+    assert "switched off by `logs.enabled` from environment AGENT_WORK_ANALYZER_ENABLED" in done.stderr
