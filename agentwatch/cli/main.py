@@ -70,7 +70,7 @@ def run(
     if once:
         loaded = _load(log_dir, config)
         fresh = daemon.once(loaded, os.environ, _home(), end, _say)
-        _say(f"{fresh} new alerts in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
+        _say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
         return 0
     return daemon.Daemon(lambda: _load(log_dir, config), os.environ, _home(), _say).run()
 

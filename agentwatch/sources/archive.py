@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from io import FileIO
+from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
 
@@ -11,13 +11,11 @@ class Archive:
     """Unpacks forward and keeps only what lies behind the last offset asked for, so that memory does not grow with the file.
 
     Reading before that offset starts again from the beginning. Where the archive is damaged, cut or still being written, it ends
-    there and `damage` says why. Raises OSError where it cannot be read at all. Owns the descriptor that it is given.
+    there and `damage` says why. Raises OSError where it cannot be read at all.
     """
 
-    def __init__(self, fd: int) -> None:
-        packed = FileIO(fd)
-        self._file = gzip.GzipFile(fileobj=packed)
-        self._file.myfileobj = packed  # closed with it, as what it opens itself
+    def __init__(self, path: Path) -> None:
+        self._file = gzip.open(path, "rb")  # noqa: SIM115  # closed by `close`
         self._kept = b""
         self._start = 0
         self.damage: str | None = None
@@ -42,6 +40,9 @@ class Archive:
 
     def data_from(self, offset: int) -> int:
         return offset
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def close(self) -> None:
         self._file.close()

@@ -8,6 +8,7 @@ carries the other; rotation, truncation, copies and deletion are what parts them
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
@@ -701,12 +702,16 @@ class Tailer:
         if file.path is None:
             return None
         try:
-            fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-            stat = os.fstat(fd)
+            if file.is_archive:
+                file.handle = Archive(Path(file.path))
+                stat = os.fstat(file.handle.fileno())
+            else:
+                fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+                file.handle = OpenFile(fd)
+                stat = os.fstat(fd)
             if not S_ISREG(stat.st_mode) or (stat.st_dev, stat.st_ino) != file.key:  # another has its name by now
-                os.close(fd)
+                self._close(file)
                 return None
-            file.handle = Archive(fd) if file.is_archive else OpenFile(fd)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
                 self._tell_once(file, 0, "unreadable", error.strerror or str(error))
