@@ -110,18 +110,20 @@ class AlertLog:
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                self._take_back(start)
-                written = 0
+                if written and self._is_taken_back(start):
+                    written = 0
                 self._wait(error)
         self._dirty = True
 
-    def _take_back(self, size: int) -> None:
-        """Half a batch must not stand there while we wait: a reader would see a torn line."""
+    def _is_taken_back(self, size: int) -> bool:
+        """Half a batch should not stand there while we wait: a reader would see a torn line. Where it must, the rest follows it."""
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
             if error.errno not in FULL:
                 raise
+            return False
+        return True
 
     def _reopen_if_moved(self) -> None:
         """Somebody rotated or deleted the file: go on in a new one under its name."""
