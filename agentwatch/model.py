@@ -82,6 +82,7 @@ class Data(msgspec.Struct, gc=False, omit_defaults=True):
 
     `tool_params`, `result`, `output` and `prompt` stay undecoded JSON (`msgspec.Raw`): most are never looked at, and two that
     are equal byte for byte need no decoding to be called so. `is_error` is None where the log does not say.
+    `model` is whose `usage` it is, where the format knows that better than the context of the line does.
     """
 
     tool_name: str | None = None
@@ -107,6 +108,7 @@ class Data(msgspec.Struct, gc=False, omit_defaults=True):
     interrupted: bool | None = None
     new_status: str | None = None
     msg_id: str | None = None
+    model: str | None = None
     usage: Usage | None = None
     cost_usd: float | None = None
 

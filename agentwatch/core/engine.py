@@ -284,7 +284,7 @@ class Engine:
         if usage is not None:
             session.tokens = min(session.tokens + usage.total, MOST_TOKENS)
             if cost is None:
-                model = reader.context(line).model or session.context.model
+                model = event.data.model or reader.context(line).model or session.context.model
                 cost = self._price(model, usage, event.timestamp) if model else None
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
         if cost:

@@ -89,6 +89,7 @@ class _Block(msgspec.Struct, gc=False):
 
 class _Message(msgspec.Struct, gc=False):
     id: str | None = None
+    model: str | None = None
     stop_reason: str | None = None
     content: list[_Block] | str | None = None
     usage: _Usage | None = None
@@ -196,12 +197,11 @@ class Decoder:
             who = _fit(_mended(line), _Who)
         if who.session_id is None:
             return Context()
-        model = who.message.model if who.message else None
         return Context(
             session_id=who.session_id,
             project_id=who.cwd,
             executor="CLAUDE",
-            model=None if model == "<synthetic>" else model,
+            model=_model(who.message) if who.message else None,
             branch=who.git_branch,
         )
 
@@ -295,11 +295,16 @@ def _assistant(entry: _Entry, memory: Memory) -> list[Fact]:
         memory.turn_is_open = True
     spent = _spent(entry, message, blocks, memory)
     if not facts:
-        return [("usage", Data(msg_id=message.id, usage=spent))] if spent else [("progress", Data())]
-    facts[0][1].usage = spent
+        return [("usage", Data(msg_id=message.id, usage=spent, model=_model(message)))] if spent else [("progress", Data())]
+    if spent:
+        facts[0][1].usage, facts[0][1].model = spent, _model(message)
     if message.stop_reason in _TURN_OVER and facts[-1][0] == "agent_output":
         facts += _turn_end(memory, message.stop_reason)
     return facts
+
+
+def _model(message: _Message | _WhoMessage) -> str | None:
+    return None if message.model == "<synthetic>" else message.model
 
 
 def _output(block: _Block, message: _Message, _memory: Memory) -> Fact:
