@@ -407,7 +407,7 @@ class Program:
                 raise WrongError(f"lines were read twice: {self._how_far()}")
             return bool(state["events"] == self._oracle.lines)
         ends = {(one["path"].rpartition("/")[0], one["offset"]) for one in state["cursors"]}  # of any file: a copy may be the one that is read
-        newest = [(str(log.newest.parent), log.newest.stat().st_size) for log in self._logs if log.newest]
+        newest = [(str(log.newest.parent), log.newest.stat().st_size) for log in self._logs if log.newest and log.newest.exists()]
         return self._told() >= self._oracle.alerts and all(end in ends for end in newest if end[1])
 
     def _state(self) -> dict | None:
