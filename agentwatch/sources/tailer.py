@@ -6,6 +6,7 @@ carries the other; rotation, truncation, copies and deletion are what parts them
 """
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ SUSPECT_S = 1.0
 
 RETRY_S = 1.0
 """A file whose read failed is left alone for so long: mtail spun at 100 % of a core on such a one (tailing.md, section 2)."""
+
+NUMBERED = re.compile(r"\.(\d{1,4})(?:\.gz)?$")
+"""The end of the name that a rotated file has where they are counted: `x.jsonl.1`, `x.jsonl.2.gz`."""
 
 
 class File:
@@ -756,9 +760,14 @@ def _exists(path: str, key: tuple[int, int]) -> bool:
     return (stat.st_dev, stat.st_ino) == key
 
 
-def _age(file: File) -> tuple[bool, int, bool, str]:
-    """Older generations first: what was rotated or lost its name before the file that has the plain name."""
-    return (file.path is not None and not file.is_rotated, file.mtime_ns, file.is_archive, file.path or "")
+def _age(file: File) -> tuple[bool, int, int, str]:
+    """Older generations first: what was rotated or lost its name before the file that has the plain name.
+
+    Of two with the same time, which is as fine as a tick of the kernel's clock (4 ms), the higher number is the older.
+    """
+    path = file.path or ""
+    number = NUMBERED.search(path)
+    return (file.path is not None and not file.is_rotated, file.mtime_ns, -int(number[1]) if number else 0, path)
 
 
 def _likeness(stream: Stream, file: File) -> tuple[bool, bool, int]:

@@ -250,7 +250,7 @@ class Program:
             (self._rotate_alerts, 0 if self._plan.small_disk else 1),
         )
         destroying = ((log.replace, 1), (log.delete, 1), (log.delete_unread, 1), (log.truncate, 1), (log.drop_oldest, 2))
-        filling = ((self._fill_disk, 1), (self._free_disk, 3))
+        filling = ((self._fill_disk, 2), (self._free_disk, 3))
         self._choose([*keeping, *(destroying if self._plan.destroys else ()), *(filling if self._plan.small_disk else ())], log)
 
     def _between_lives(self) -> None:
@@ -334,9 +334,18 @@ class Program:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", small], check=True)
         (small / "state").mkdir(mode=0o700)
         (small / ALERTS).touch()
-        for name, target in (("state", self._log_dir / CHECKPOINT.parent), (ALERTS, self._log_dir / ALERTS)):
-            (target.mkdir if name == "state" else target.touch)()
+        for name, target in self._mounts:
+            target.mkdir() if name == "state" else target.touch()
             subprocess.run(["mount", "--bind", small / name, target], check=True)
+
+    @property
+    def _mounts(self) -> list[tuple[str, Path]]:
+        return [("state", self._log_dir / CHECKPOINT.parent), (ALERTS, self._log_dir / ALERTS)]
+
+    def unmount(self) -> None:
+        """So that the directory can be removed."""
+        for target in (*(target for _, target in self._mounts), self._scratch / "small"):
+            subprocess.run(["umount", target], check=True)
 
     # -- damage ----------------------------------------------------------------------------------------------------------------
 
@@ -482,8 +491,10 @@ def torture(seed: int, lives: int, *, small_disk: bool, without: frozenset[str] 
     program.run()
     if program.report.wrong:
         program.report.directory = str(scratch)
-    elif not small_disk:
-        shutil.rmtree(scratch)
+        return program.report
+    if small_disk:
+        program.unmount()
+    shutil.rmtree(scratch)
     return program.report
 
 
