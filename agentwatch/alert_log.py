@@ -5,32 +5,55 @@ found by reading it from the length that the checkpoint knew to its end, and are
 """
 
 import errno
+import gzip
 import os
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO, cast
 
 import orjson
 
+from agentwatch.errors import StorageError
 from agentwatch.model import Alert, AlertPosition
 
 NAME = "agent-alerts.jsonl"
+ROTATED = (f"{NAME}?*", "agent-alerts-*.jsonl*")
 MOST_PENDING = 20_000
 READ_BYTES = 1 << 20
+MARKER_BYTES = 256
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+"""What passes: it is waited for. So is a log directory that is gone, see `_write`."""
+
+REFUSED = {
+    errno.ELOOP: ("is a symbolic link, and alerts are not written through one", "remove it; to have alerts elsewhere choose the directory with `--log-dir`"),
+    errno.EISDIR: ("is a directory", "move it away: alerts are written to a file of this name"),
+    errno.ENXIO: ("is no regular file", "move it away: alerts are written to a file of this name"),
+}
+"""Whoever may write to a shared log directory could lead the daemon, by a link, to any file that the daemon's user may write."""
 
 
 class AlertLog:
-    """Owned by one process. `wait` is called, with what went wrong, between two tries to write to a full disk; it may raise to give up."""
+    """Owned by one process. `wait` is called, with what went wrong, between two tries to write to a full disk; it may raise to give up.
+
+    Raises StorageError where the file cannot be opened: at the start, and after somebody put something else in its place.
+    """
 
     def __init__(self, path: Path, position: AlertPosition | None, wait: Callable[[OSError], None]) -> None:
         self._path = path
         self._wait = wait
         self._dirty = False
-        self._fd = self._open()
-        self._cut_torn_line()
-        self._seen = dict.fromkeys(position.pending if position else ())
-        self._seen.update(dict.fromkeys(self._ids_behind(position)))
+        try:
+            self._fd = self._open()
+            self._cut_torn_line()
+            self._seen = dict.fromkeys(position.pending if position else ())
+            self._seen.update(dict.fromkeys(self._ids_behind(position)))
+        except OSError as error:
+            raise StorageError(f"`{path}` cannot be written: {error.strerror}", hint="see what `agentwatch doctor` says of it") from error
 
     def append(self, alerts: Iterable[Alert]) -> int:
         """Write those that do not stand in the file yet, in order; how many those were. Blocks as long as the disk is full."""
@@ -56,7 +79,7 @@ class AlertLog:
     def position(self) -> AlertPosition:
         """To be saved with the cursors, after `sync`."""
         stat = os.fstat(self._fd)
-        return AlertPosition(stat.st_size, stat.st_ino, list(self._seen))
+        return AlertPosition(stat.st_size, stat.st_ino, list(self._seen), self._marker(stat.st_size))
 
     def forget_old(self) -> None:
         """Everything has been read again after a start: of the ids that nothing came for keep the newest, in case a clock is behind."""
@@ -67,7 +90,18 @@ class AlertLog:
         os.close(self._fd)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        what, remedy = REFUSED[errno.ENXIO]
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            what, remedy = REFUSED[error.errno]
+        else:
+            if S_ISREG(os.fstat(fd).st_mode):
+                return fd
+            os.close(fd)
+        raise StorageError(f"`{self._path}` {what}", hint=remedy)
 
     def _cut_torn_line(self) -> None:
         """A write that was cut off in its middle leaves half a line: it is made again."""
@@ -84,24 +118,25 @@ class AlertLog:
             os.ftruncate(self._fd, end)
             os.fsync(self._fd)
 
+    def _marker(self, size: int) -> str:
+        start = max(0, size - MARKER_BYTES)
+        return blake2b(os.pread(self._fd, size - start, start), digest_size=8).hexdigest()
+
     def _ids_behind(self, position: AlertPosition | None) -> list[str]:
         """Ids of the lines written after the checkpoint; of all lines, rotated files too, where the checkpoint does not know this file."""
         stat = os.fstat(self._fd)
-        if position is not None and position.inode == stat.st_ino and position.size <= stat.st_size:
-            return list(_ids(self._fd, position.size))
+        if position is not None and position.inode == stat.st_ino and position.size <= stat.st_size and position.marker == self._marker(position.size):
+            return list(_ids(os.dup(self._fd), position.size))
         found: list[str] = []
-        for path in sorted(self._path.parent.glob(f"{NAME}?*")):
-            if path.suffix == ".gz" or not path.is_file():
-                continue
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                found.extend(_ids(fd, 0))
-            finally:
-                os.close(fd)
-        return [*found, *_ids(self._fd, 0)]
+        for path in rotated(self._path.parent):
+            # One that is gone by now, or that this user may not read, is no reason not to start.
+            with suppress(OSError):
+                found.extend(_ids(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), 0, is_compressed=path.suffix == ".gz"))
+        return [*found, *_ids(os.dup(self._fd), 0)]
 
     def _write(self, data: bytes) -> None:
-        self._reopen_if_moved()
+        while not self._is_in_place():
+            pass
         start = os.fstat(self._fd).st_size
         written = 0
         while written < len(data):
@@ -125,18 +160,38 @@ class AlertLog:
             return False
         return True
 
-    def _reopen_if_moved(self) -> None:
-        """Somebody rotated or deleted the file: go on in a new one under its name."""
+    def _is_in_place(self) -> bool:
+        """Whether we write to the file of that name. If not, somebody rotated or deleted it: go on in a new one, as soon as there can be one."""
         try:
-            stat = self._path.lstat()
-            if stat.st_ino == os.fstat(self._fd).st_ino:
-                return
+            if os.path.samestat(self._path.lstat(), os.fstat(self._fd)):
+                return True
         except FileNotFoundError:
             pass
-        fd = self._open()
+        try:
+            fd = self._open()
+        except OSError as error:
+            if error.errno not in (*FULL, errno.ENOENT):
+                raise StorageError(f"`{self._path}` cannot be written: {error.strerror}", hint="see what `agentwatch doctor` says of it") from error
+            self._wait(error)
+            return False
         self.sync()
         os.close(self._fd)
         self._fd = fd
+        return True
+
+
+def rotated(directory: Path) -> list[Path]:
+    """What the alert log in `directory` was rotated to, the oldest first: `agent-alerts.jsonl.1`, `agent-alerts-20260209.jsonl`, any of them `.gz`.
+
+    Links and whatever else is no regular file are left out.
+    """
+    found = []
+    for path in {path for pattern in ROTATED for path in directory.glob(pattern)}:
+        with suppress(OSError):
+            stat = path.lstat()
+            if S_ISREG(stat.st_mode):
+                found.append((stat.st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def as_line(alert: Alert) -> bytes:
@@ -161,14 +216,14 @@ def _iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _ids(fd: int, start: int) -> list[str]:
-    found = []
-    with open(os.dup(fd), "rb", buffering=READ_BYTES) as file:  # noqa: PTH123  # a descriptor, not a path
+def _ids(fd: int, start: int, *, is_compressed: bool = False) -> Iterator[str]:
+    """The alert ids in a file from the byte `start` on. Closes `fd`. What is no alert of ours is passed over, as is all behind damage."""
+    with open(fd, "rb", buffering=READ_BYTES) as file:
         file.seek(start)
-        for line in file:
-            try:
-                identity = orjson.loads(line)["alert_id"]
-            except (orjson.JSONDecodeError, KeyError, TypeError):
-                continue  # somebody else's line in our file: none of our ids
-            found.append(str(identity))
-    return found
+        lines = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if is_compressed else file
+        try:
+            while line := lines.readline(READ_BYTES):
+                with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                    yield str(orjson.loads(line)["alert_id"])
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return

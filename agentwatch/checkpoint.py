@@ -28,7 +28,10 @@ class FaultCount(msgspec.Struct):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """What only the running process knows; the rest of `agentwatch status` comes from the checkpoint and the files."""
+    """What only the running process knows; the rest of `agentwatch status` comes from the checkpoint and the files.
+
+    `events_per_s` is the mean of the last minute. `last_event_at` is when an event came last, not what its line says; None: none since the start.
+    """
 
     pid: int
     started_at: datetime
@@ -37,12 +40,22 @@ class Status(msgspec.Struct, kw_only=True):
     inotify_detail: str
     found_by_sweep: int
     attempts_live: int
+    last_event_at: datetime | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The directory that a checkpoint was saved in. It may be moved (then its inode is the same) or mounted anew (then its path is)."""
+
+    path: str = ""
+    device: int = 0
+    inode: int = 0
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
-    """Everything that must survive. `events` and `alerts` count since the state was begun."""
+    """Everything that must survive. `events` and `alerts` count since the state was begun; `place` is set by `save`."""
 
     version: int = VERSION
+    place: Place = Place()
     alerts: AlertPosition = AlertPosition()
     cursors: list[Cursor] = []
     engine: Snapshot = msgspec.field(default_factory=Snapshot)
@@ -51,12 +64,19 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     faults: list[FaultCount] = []
 
 
+class _Version(msgspec.Struct):
+    """What can be read of a checkpoint of any version."""
+
+    version: int = VERSION
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Checkpoint).decode
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `directory`; durable when this returns. Raises OSError and leaves the old one where the disk says no."""
+    checkpoint.place = _place(directory)
     body = _encode(checkpoint)
     path, temporary = directory / NAME, directory / f"{NAME}.new"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -72,7 +92,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(directory: Path) -> tuple[Checkpoint | None, str | None]:
-    """The checkpoint, and why it cannot be used if it cannot. A damaged one is set aside as `.bad`; never a reason not to start."""
+    """The checkpoint, and why it cannot be used if it cannot: that one is set aside as `.bad`. Never a reason not to start."""
     checkpoint, problem = read(directory)
     if problem is not None:
         path = directory / NAME
@@ -82,25 +102,39 @@ def load(directory: Path) -> tuple[Checkpoint | None, str | None]:
 
 
 def read(directory: Path) -> tuple[Checkpoint | None, str | None]:
-    """As `load`, for one who only looks: nothing is moved. Both are None where there is none yet."""
+    """As `load`, for one who only looks: nothing is moved. Both are None where there is none yet.
+
+    One that was copied here with its directory is of no use: the logs beside it are other files, and would be judged on top of what is
+    remembered of the originals.
+    """
     try:
         data = (directory / NAME).read_bytes()
     except FileNotFoundError:
         return None, None
     except OSError as error:
-        return None, f"it cannot be read: {error.strerror}"
+        return None, f"it cannot be opened: {error.strerror}"
     found, _, body = data.partition(b"\n")
     if found != _sum(body):
-        return None, "its checksum is wrong"
+        return None, "it is damaged: its checksum is wrong"
     try:
+        version = msgspec.json.decode(body, type=_Version).version
+        if version != VERSION:
+            return None, f"it is of {'a newer' if version > VERSION else 'an older'} agentwatch: version {version}, this one has {VERSION}"
         checkpoint = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return None, f"it cannot be read: {error}"
-    if checkpoint.version != VERSION:
-        return None, f"it is of version {checkpoint.version}"
+    saved, here = checkpoint.place, _place(directory)
+    if saved.path not in ("", here.path) and (saved.device, saved.inode) != (here.device, here.inode):
+        return None, f"it was copied from `{saved.path}`"
     for cursor in checkpoint.cursors:
         cursor.memory = cursor.memory.copy()
     return checkpoint, None
+
+
+def _place(directory: Path) -> Place:
+    stat = directory.stat()
+    path = os.fspath(directory.absolute()).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Place(path, stat.st_dev, stat.st_ino)
 
 
 def _sum(body: bytes) -> bytes:

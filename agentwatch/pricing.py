@@ -1,7 +1,6 @@
 """Tokens to US dollars, by the price list inside genai-prices and the user's own. Nothing is fetched: the list is as old as the package."""
 
 import functools
-import importlib.metadata
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -47,7 +46,9 @@ class Prices:
     @functools.cached_property
     def data_version(self) -> str:
         """The price list's name and version, to be shown beside what was computed from it."""
-        return f"genai-prices {importlib.metadata.version('genai-prices')}"
+        from importlib.metadata import version  # noqa: PLC0415  # 15 ms, for a figure that is only shown
+
+        return f"genai-prices {version('genai-prices')}"
 
     def __call__(self, model: str, usage: Usage, at: datetime) -> float | None:
         """USD of `usage` at the prices of the moment `at`; None where the model's price is not known, which is not 0.

@@ -1,20 +1,19 @@
 """Every setting with its unit, range and default, and the layers it may come from. Reads nothing that it is not handed.
 
-Layers, the lowest first: defaults, the user's file, the nearest `agentwatch.toml` upwards, the file named by `--config`, `.env`,
-the environment, flags. A file that merely lies in the directory (the nearest one, `.env`) may not set what runs a command or sends
+Layers, the lowest first: defaults, the user's file, the nearest `agentwatch.toml` upwards, the file named by `--config` or, where
+that is not given, by `AGENTWATCH_CONFIG`, `.env`, the environment, flags. A file that merely lies in the directory (the nearest one, `.env`) may not set what runs a command or sends
 data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says what the library is used for.
 """
 
 import difflib
-import io
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import dotenv
 import msgspec
 import typed_settings
 from msgspec import Meta
@@ -61,8 +60,11 @@ class ErrorLoop(msgspec.Struct, frozen=True, kw_only=True):
 class ToolLoop(msgspec.Struct, frozen=True, kw_only=True):
     """When the same call again and again is an alert."""
 
-    threshold: Annotated[int, Meta(ge=2, le=LONGEST, description="Equal calls within the window that make a loop.")] = 10
+    threshold: Annotated[int, Meta(ge=2, le=LONGEST, description="Where only names are logged: calls of one tool within the window that make a loop.")] = 10
     window_s: Annotated[float, Meta(gt=0, le=LONGEST, description="How far apart the first and the last of them may be.")] = 60.0
+    repeats: Annotated[
+        int, Meta(ge=2, le=LONGEST, description="Where parameters are logged: equal calls in a row, with nothing new coming back, that make a loop.")
+    ] = 4
 
 
 class Stuck(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,8 +176,12 @@ OLDER_NAMES = {
 
 SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET")
 
+CONFIG_NAME = f"{PREFIX}CONFIG"
+"""Names a settings file as `--config` does, for a program that starts this one and can only set its environment."""
+
 RESERVED_NAMES = frozenset(
     {
+        CONFIG_NAME,
         *SECRET_NAMES,
         *(f"{name}_FILE" for name in SECRET_NAMES),
         "AGENTWATCH_TELEGRAM_CHATS",
@@ -186,7 +192,7 @@ RESERVED_NAMES = frozenset(
         "AGENTWATCH_RUN",
     }
 )
-"""Names that the notifier, the logger and the language model's client read for themselves: no settings, yet not misspelt."""
+"""Names that are read for themselves, by this file, the notifier, the logger and the language model's client: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
 TRUSTED_ONLY = ("actions", "telegram", "webhook", "ask.base_url")
@@ -243,7 +249,7 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     env_file = cwd / ".env"
     # A folder of this name is somebody's virtual environment.
     if env_file.is_file():
-        values = _env_file(env_file)
+        values = _env_values(env_file)
         _refuse_untrusted(values, env_file)
         layers += _name_layers(values, f"`{env_file}` ", cwd)
         files.append((env_file, False))
@@ -295,12 +301,22 @@ def _secret_file(path: Path, variable: str) -> str:
 
 def _files(cwd: Path, environ: Mapping[str, str], home: Path | None, config: Path | None) -> list[tuple[Path, bool]]:
     """Find the settings files, the lowest layer first, and whether each is trusted. One that is found twice is read once, as trusted."""
-    given = cwd / config if config else None
+    given = cwd / config if config else _named_file(cwd, environ, home)
     user = _user_file(environ, home)
     nearest = _nearest_file(cwd)
     if nearest and any(_is_there(path) and nearest.samefile(path) for path in (user, given) if path):
         nearest = None
     return [(path, is_trusted) for path, is_trusted in ((user, True), (nearest, False), (given, True)) if path]
+
+
+def _named_file(cwd: Path, environ: Mapping[str, str], home: Path | None) -> Path | None:
+    name = environ.get(CONFIG_NAME)
+    if not name:
+        return None
+    path = _path_of(name, cwd, home)
+    if not _is_there(path):
+        raise SettingsError(f"environment {CONFIG_NAME}: there is no file `{path}`", hint=f"name a settings file, or unset {CONFIG_NAME}")
+    return path
 
 
 def _user_file(environ: Mapping[str, str], home: Path | None) -> Path | None:
@@ -368,16 +384,18 @@ def _nearest_name(name: str, known: Iterable[str]) -> str:
     return f"the nearest known name is `{difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]}`"
 
 
-def _env_file(path: Path) -> dict[str, str]:
+def _env_values(path: Path) -> dict[str, str]:
+    import dotenv  # noqa: PLC0415  # 10 ms, for those who have such a file
+
     # Most of the file is other programs' business: bytes that are not UTF-8 there are no error of ours. Interpolation would let it
     # quote this process's environment.
-    values = dotenv.dotenv_values(stream=io.StringIO(_text(path, "replace")), interpolate=False)
+    values = dotenv.dotenv_values(stream=StringIO(_text(path, "replace")), interpolate=False)
     return {name: value for name, value in values.items() if value}
 
 
 def _refuse_untrusted(names: Iterable[str], file: Path) -> None:
     for name in names:
-        if any(f"{name}_".startswith(f"{_environment_name(reserved)}_") for reserved in TRUSTED_ONLY):
+        if name == CONFIG_NAME or any(f"{name}_".startswith(f"{_environment_name(reserved)}_") for reserved in TRUSTED_ONLY):
             raise SettingsError(f"`{file}`: `{name}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
 
 
@@ -402,14 +420,14 @@ def _value(key: Key, loaded: LoadedValue, home: Path | None) -> object:
     value, meta = loaded
     try:
         if isinstance(key.default, Path):
-            return _directory(value, meta.base_dir, home)
+            return _path_of(value, meta.base_dir, home)
         return msgspec.convert(_READERS.get(key.path, _as_is)(value), key.type, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
         text = str(error)
         raise SettingsError(f"{meta.name}, `{key.path}`: {text[0].lower()}{text[1:]}: {value!r:.100}", hint=key.help) from None
 
 
-def _directory(value: Any, base: Path, home: Path | None) -> Path:
+def _path_of(value: Any, base: Path, home: Path | None) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("expected a path")
     path = Path(value)

@@ -1,6 +1,7 @@
 """The alert log: each alert once, whatever happened to the file or to the process."""
 
 import errno
+import gzip
 import json
 import os
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentwatch import alert_log
 from agentwatch.alert_log import NAME, AlertLog, as_line
+from agentwatch.errors import StorageError
 from agentwatch.model import Alert, AlertPosition, Evidence, Severity, Status
 
 AT = datetime(2026, 2, 9, 10, tzinfo=UTC)
@@ -82,6 +84,91 @@ def test_without_a_checkpoint_all_that_stands_there_counts(path):
     path.rename(path.with_name(f"{NAME}.1"))
     opened(path).append([alert(2)])
     assert opened(path).append([alert(1), alert(2), alert(3)]) == 1
+
+
+SIBLINGS = {
+    "agent-alerts.jsonl.1": bytes,
+    "agent-alerts.jsonl.2.gz": gzip.compress,
+    "agent-alerts-20260209.jsonl": bytes,
+    "agent-alerts-20260208.jsonl.gz": gzip.compress,
+    "agent-alerts.jsonl-20260207.gz": gzip.compress,
+}
+
+
+@pytest.mark.parametrize(("name", "pack"), SIBLINGS.items(), ids=SIBLINGS.keys())
+def test_without_a_checkpoint_what_was_rotated_away_counts_too(path, name, pack):
+    """Under each name that logrotate gives, compressed or not."""
+    path.with_name(name).write_bytes(pack(as_line(alert(1)) + as_line(alert(2))))
+    log = opened(path)
+    assert log.append([alert(1), alert(2), alert(3)]) == 1
+    assert numbers(path) == [3]
+
+
+DAMAGED = {
+    "cut off": lambda whole: whole[:-12],
+    "a byte changed": lambda whole: whole[: len(whole) // 2] + b"\xff\xff\xff\xff" + whole[len(whole) // 2 + 4 :],
+    "no gzip at all": lambda whole: b"hello",
+    "empty": lambda whole: b"",
+    "rubbish behind it": lambda whole: whole + b"rubbish",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_archive_is_no_reason_not_to_start(path, damage):
+    """What can be unpacked of it counts."""
+    path.with_name(f"{NAME}.2.gz").write_bytes(damage(gzip.compress(as_line(alert(1)))))
+    path.with_name(f"{NAME}.1").write_bytes(as_line(alert(2)))
+    assert opened(path).append([alert(2), alert(3)]) == 1
+
+
+def test_siblings_that_are_no_files_are_passed_over(path, tmp_path):
+    """A FIFO would be waited at, and a link may lead anywhere."""
+    os.mkfifo(path.with_name(f"{NAME}.1"))
+    path.with_name(f"{NAME}.2").symlink_to(tmp_path / "elsewhere")
+    path.with_name(f"{NAME}.3").mkdir()
+    assert opened(path).append([alert(1)]) == 1
+
+
+IN_THE_WAY = {
+    "a link to a file": (lambda path: path.symlink_to(path.with_name("target")), "is a symbolic link"),
+    "a link to nowhere": (lambda path: path.symlink_to("/nowhere/at/all"), "is a symbolic link"),
+    "a directory": (lambda path: path.mkdir(), "is a directory"),
+    "a FIFO": (os.mkfifo, "is no regular file"),
+}
+
+
+@pytest.mark.parametrize(("make", "what"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
+@pytest.mark.parametrize("is_late", [False, True], ids=["at the start", "later"])
+def test_what_is_no_file_is_refused_with_a_remedy(path, make, what, is_late):
+    """Alerts are written to a file of this name, and through no link: whoever shares the directory could have set it."""
+    path.with_name("target").write_text("precious\n")
+    log = None
+    if is_late:
+        log = opened(path)
+        path.unlink()
+    make(path)
+    with pytest.raises(StorageError, match=what) as caught:
+        log.append([alert(1)]) if log else opened(path)
+    assert f"`{path}`" in str(caught.value)
+    assert caught.value.hint
+    assert path.with_name("target").read_text() == "precious\n"
+
+
+def test_a_directory_that_is_gone_is_waited_for(path):
+    """Somebody cleans up, and the log directory with it: the alert is written when there is one again."""
+    log = opened(path)
+    path.unlink()
+    path.parent.rmdir()
+    waits = []
+
+    def wait(error):
+        waits.append(error.errno)
+        path.parent.mkdir()
+
+    log._wait = wait
+    log.append([alert(1)])
+    assert waits == [errno.ENOENT]
+    assert numbers(path) == [1]
 
 
 TORN = {
@@ -170,6 +257,30 @@ def test_a_file_that_was_emptied_is_filled_again(path):
     again = opened(path, position)
     assert again.append([alert(3), alert(4)]) == 1
     assert numbers(path) == [3, 4]
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 1000], ids=["a little longer", "much longer"])
+def test_a_file_that_was_emptied_and_outgrew_its_old_length_is_read_whole(path, padding):
+    """Before the next checkpoint, and then the process is killed: the length alone says that nothing happened."""
+    log = opened(path)
+    log.append([alert(1)])
+    position = log.position()
+    os.truncate(path, 0)
+    log.append([alert(2, padding), alert(3, padding)])
+    assert path.stat().st_size > position.size
+    assert path.stat().st_ino == position.inode
+    again = opened(path, position)
+    assert again.append([alert(2, padding), alert(3, padding), alert(4)]) == 1
+    assert numbers(path) == [2, 3, 4]
+
+
+def test_what_the_checkpoint_knows_is_not_read_again(path):
+    """Its end is recognised by its bytes: a start does not cost more with every alert that ever was."""
+    log = opened(path)
+    log.append([alert(1), alert(2)])
+    position = log.position()
+    log.append([alert(3)])
+    assert opened(path, position).position().pending == [f"{3:016x}"]
 
 
 POSITIONS = [AlertPosition(), AlertPosition(size=10**9, inode=1), AlertPosition(size=10**9), AlertPosition(size=3)]

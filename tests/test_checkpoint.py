@@ -1,6 +1,7 @@
 """The checkpoint: everything or nothing, and never a reason not to start."""
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -27,8 +28,10 @@ LANES = st.builds(
     Lane,
     tools=st.none() | st.dictionaries(TEXT, WINDOWS, max_size=3),
     errors=st.none() | st.dictionaries(TEXT, WINDOWS, max_size=3),
+    call=st.none() | CALLS,
+    is_open=st.booleans(),
     open_calls=st.none() | st.dictionaries(TEXT, CALLS, max_size=3),
-    repeat=st.none() | st.builds(Repeat, TEXT, RAW, TIMES, PLACES),
+    repeat=st.none() | st.builds(Repeat, TEXT, PLACES, st.booleans(), TIMES, PLACES),
     last_failure=st.none() | TEXT,
     owes=st.sampled_from(["model", "user"]),
 )
@@ -94,12 +97,12 @@ def test_parameters_that_are_kept_as_they_stand_do_not_spoil_it(tmp_path, raw):
         event = decoder.decode(line)
     except msgspec.MsgspecError:
         pytest.skip("the strict decoder does not let it in")
-    lane = Lane(repeat=Repeat("Bash", event.data.tool_params, AT, 1), open_calls={"c": event})
+    lane = Lane(call=event, open_calls={"c": event})
     session = Session("a", "log", Context(), AT, 1, AT, AT, lane)
     checkpoint.save(tmp_path, Checkpoint(engine=Snapshot({"": Scope({"a": session})})))
     loaded, problem = checkpoint.load(tmp_path)
     assert problem is None
-    assert bytes(loaded.engine.scopes[""].sessions["a"].main.repeat.params) == raw
+    assert bytes(loaded.engine.scopes[""].sessions["a"].main.call.data.tool_params) == raw
 
 
 def test_there_need_not_be_one(tmp_path):
@@ -119,9 +122,10 @@ DAMAGED = {
     "a byte more": (body_of() + b" ", "checksum"),
     "a bit flipped": (body_of().replace(b"version", b"versioo"), "checksum"),
     "no line": (b"x" * 100, "checksum"),
-    "older": (body_of(version=0), "version 0"),
-    "newer": (body_of(version=99), "version 99"),
-    "newer, of another shape": (body_of(version=99, cursors={}), "read"),
+    "older": (body_of(version=0), "an older agentwatch: version 0"),
+    "newer": (body_of(version=99), "a newer agentwatch: version 99"),
+    "newer, of another shape": (body_of(version=99, cursors={}), "a newer agentwatch: version 99"),
+    "of another directory": (body_of(place={"path": "/elsewhere/.agentwatch", "device": 1, "inode": 1}), "copied from `/elsewhere/.agentwatch`"),
     "of another type": (body_of(cursors=[{"source": 1}]), "read"),
     "no object": (checkpoint._sum(b"[]") + b"\n[]", "read"),
     "no JSON": (checkpoint._sum(b"hello") + b"\nhello", "read"),
@@ -160,6 +164,24 @@ def test_no_damage_goes_unnoticed(tmp_path_factory, at, bit, cut):
     loaded, problem = checkpoint.load(directory)
     assert loaded is None
     assert problem
+
+
+def test_one_that_was_copied_with_its_directory_is_not_used(tmp_path):
+    """The copies of the logs would be judged on top of what is remembered of the originals; after a move nothing is judged twice."""
+    (tmp_path / "one").mkdir()
+    checkpoint.save(tmp_path / "one", Checkpoint(events=7))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "one").rename(tmp_path / "three")
+    assert checkpoint.read(tmp_path / "three")[0].events == 7
+    assert checkpoint.read(tmp_path / "two") == (None, f"it was copied from `{tmp_path / 'one'}`")
+
+
+def test_the_name_of_its_directory_may_be_no_text(tmp_path):
+    """File names are bytes."""
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    directory.mkdir()
+    checkpoint.save(directory, Checkpoint(events=7))
+    assert checkpoint.load(directory)[0].events == 7
 
 
 def test_fields_that_are_not_known_are_ignored(tmp_path):

@@ -48,11 +48,11 @@ def threshold(value: int) -> str:
 
 
 def test_the_defaults_are_those_of_the_contract(place):
-    """Who sets nothing gets error loop 4 in 10 min, tool loop 10 in 60 s, stuck after 300 s, 1 USD, runs of 24 h."""
+    """Who sets nothing gets error loop 4 in 10 min, tool loop 10 in 60 s or 4 in a row, stuck after 300 s, 1 USD, runs of 24 h."""
     loaded = read(place)
     settings = loaded.settings
     assert (settings.error_loop.threshold, settings.error_loop.window_s) == (4, 600)
-    assert (settings.tool_loop.threshold, settings.tool_loop.window_s) == (10, 60)
+    assert (settings.tool_loop.threshold, settings.tool_loop.window_s, settings.tool_loop.repeats) == (10, 60, 4)
     assert (settings.stuck.threshold_ms, settings.cost.usd_per_session, settings.runs.ttl_h) == (300_000, 1.0, 24)
     assert settings.logs.dir == place / "project" / "sub" / ".cache" / "agent-work-logs"
     assert set(loaded.origins.values()) == {"default"}
@@ -101,6 +101,28 @@ def test_layers_are_merged_key_by_key(place):
     nearest_file(place, threshold(6))
     settings = read(place).settings
     assert (settings.error_loop.threshold, settings.error_loop.window_s) == (6, 30)
+
+
+def test_a_file_can_be_named_by_the_environment(place):
+    """For programs that start this one and cannot give it flags. It is trusted and ranks like `--config`, which wins over it."""
+    nearest_file(place, threshold(12))
+    named = write(place / "named.toml", threshold(13))
+    given = write(place / "given.toml", threshold(14))
+    for text in (str(named), "../../named.toml"):
+        loaded = read(place, {"AGENTWATCH_CONFIG": text})
+        assert loaded.settings.error_loop.threshold == 13
+        assert loaded.files[-1].samefile(named)
+    write(place / "home" / "mine.toml", threshold(15))
+    assert read(place, {"AGENTWATCH_CONFIG": "~/mine.toml"}).settings.error_loop.threshold == 15
+    assert read(place, {"AGENTWATCH_CONFIG": str(named)}, config=given).settings.error_loop.threshold == 14
+    assert read(place, {"AGENTWATCH_CONFIG": ""}).settings.error_loop.threshold == 12
+
+
+def test_a_file_that_the_environment_names_must_be_there(place):
+    """The message says which variable it was."""
+    with pytest.raises(SettingsError, match=r"^environment AGENTWATCH_CONFIG: there is no file `.*nowhere.toml`$") as caught:
+        read(place, {"AGENTWATCH_CONFIG": "nowhere.toml"})
+    assert "AGENTWATCH_CONFIG" in caught.value.hint
 
 
 def test_the_nearest_file_hides_those_further_up(place):
@@ -300,7 +322,9 @@ def test_what_runs_commands_or_sends_data_may_not_stand_in_a_file_that_lies_ther
     assert "--config" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("name", ["AGENTWATCH_TELEGRAM_BASE_URL", "AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_URL", "AGENTWATCH_ACTIONS_ON_ALERT"])
+@pytest.mark.parametrize(
+    "name", ["AGENTWATCH_CONFIG", "AGENTWATCH_TELEGRAM_BASE_URL", "AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_URL", "AGENTWATCH_ACTIONS_ON_ALERT"]
+)
 def test_the_env_file_is_no_more_trusted_than_the_nearest_file(place, name):
     """The same holds for a `.env` that came with the repository."""
     env_file(place, f"export {name}='http://evil.example'\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from agentwatch.alert_log import NAME
+from agentwatch.alert_log import NAME, rotated
 from agentwatch.errors import StorageError
 from agentwatch.ui.page import Block, Style, Word, para
 
@@ -39,9 +39,8 @@ def read(log_dir: Path, *, since: datetime | None = None, types: Iterable[str] =
 
 def files(log_dir: Path) -> list[Path]:
     """The alert log and what it was rotated to, the one that is written now last."""
-    rotated = sorted(path for pattern in (f"{NAME}?*", "agent-alerts-*.jsonl*") for path in log_dir.glob(pattern) if path.is_file())
     current = log_dir / NAME
-    return [*rotated, current] if current.is_file() else rotated
+    return [*rotated(log_dir), *([current] if current.is_file() else [])]
 
 
 def moment(alert: AlertLine) -> datetime | None:

@@ -1,8 +1,10 @@
 """`agentwatch run`: the loop of the daemon, and the single pass of `--once`."""
 
+import errno
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +17,13 @@ from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
 from agentwatch.apps import setup
 from agentwatch.apps.pipeline import Pipeline
+from agentwatch.errors import StorageError
 from agentwatch.model import Alert, Cursor, Fault
 from agentwatch.pricing import Prices
 from agentwatch.sdnotify import Notifier
 from agentwatch.settings import Loaded
 from agentwatch.sources.tailer import Tailer
+from agentwatch.sources.tree import walk
 from agentwatch.sources.watch import Watch
 
 TURNS_S = 0.02
@@ -36,6 +40,15 @@ SWEEP_SHARE = 60
 
 DRAIN_S = 5.0
 JUMP_S = 5.0
+
+RATE_S = 60
+"""What is told of events a second is the mean of so long: after a burst it goes down by and by, and is 0 when all was quiet for so long."""
+
+STATUS_S = 5.0
+"""How often that is told anew while nothing moves."""
+
+UNHELD_TICKS = 3
+"""So many seconds the state directory must be missing before it is made again: not into a tree that is just being deleted."""
 
 Report = Callable[[str], None]
 """Told in words what the daemon does, a line at a time."""
@@ -70,6 +83,8 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
         pipeline.engine.finish(until, alerts)
         fresh += pipeline.write(alerts, log)
         log.sync()
+        for fault in _half_lines(tailer, loaded.settings.logs.max_line_bytes):
+            pipeline.fault(fault)
     finally:
         tailer.close()
         log.close()
@@ -77,6 +92,30 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     for one in pipeline.faults:
         report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
     return fresh
+
+
+def _half_lines(tailer: Tailer, max_line_bytes: int) -> Iterator[Fault]:
+    """What a single pass leaves unread: a last line without a newline, which a daemon would wait for."""
+    offsets = {file.path: file.stream.cursor.offset for file in tailer.files() if file.stream is not None}
+    for root in tailer.roots:
+        for _, found in walk(root):
+            for seen in found if not isinstance(found, OSError) else ():
+                offset = offsets.get(seen.path, 0)
+                if not seen.is_archive and seen.stat.st_size > offset and _is_half_line(seen.path, offset, max_line_bytes):
+                    yield Fault(seen.source, offset, "incomplete_line", f"the last {seen.stat.st_size - offset} bytes have no newline and were not read")
+
+
+def _is_half_line(path: str, offset: int, max_line_bytes: int) -> bool:
+    """Not so where whole lines have come since, nor for a copy, whose lines were read elsewhere, nor for blanks and holes."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False  # told already
+    try:
+        data = os.pread(fd, max_line_bytes, offset)
+    finally:
+        os.close(fd)
+    return b"\n" not in data and bool(data.strip(b"\0\t\r "))
 
 
 def _complain_and_wait(report: Report) -> Callable[[OSError], None]:
@@ -112,6 +151,8 @@ class Daemon:
         self._stopping = False
         self._reloading = False
         self._watch: Watch | None = None
+        self._held = -1
+        self._unheld_ticks = 0
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit code. SIGHUP reads the settings again. A second signal ends at once: all is safe on disk."""
@@ -121,7 +162,7 @@ class Daemon:
             return 0
         log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         state = setup.state_dir(log_dir)
-        held = setup.lock(state)
+        self._held = setup.lock(state)
         received: list[int] = []
 
         def stop(number: int, _frame: FrameType | None) -> None:
@@ -145,7 +186,7 @@ class Daemon:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            os.close(held)
+            os.close(self._held)
         return 130 if received and received[0] == signal.SIGINT else 0
 
     def _wake(self) -> None:
@@ -170,12 +211,14 @@ class Daemon:
         """With one set of settings, until it is time to stop or to read them again."""
         saved, problem = checkpoint.load(state)
         if problem is not None:
-            self._report(f"the checkpoint is not used, {problem}: reading all logs again, alerts that were written stay as they are")
+            self._report(
+                f"the checkpoint is not used ({problem}) and set aside as `{checkpoint.NAME}.bad`: reading all logs again; alerts that stand in the file are not written twice"
+            )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices())
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, self._wait_for_disk(pipeline))
         tailer = _tailer(loaded, self._environ, self._home, saved.cursors if saved else [], pipeline.fault)
         watch = self._watch = Watch(tailer.roots)
-        loop = _Loop(pipeline, tailer, log, watch, state, self._systemd)
+        loop = _Loop(pipeline, tailer, log, watch, state, self._systemd, self._keep_hold)
         try:
             loop.start()
             self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
@@ -191,11 +234,27 @@ class Daemon:
             tailer.close()
             log.close()
 
+    def _keep_hold(self, state: Path) -> None:
+        """Somebody deleted the state directory, or put another log directory in the place of ours: take it anew, lest two daemons write there.
+
+        Raises AlreadyRunningError where another was quicker, and StorageError where it cannot be made now.
+        """
+        if setup.holds(self._held, state) or not state.parent.is_dir():
+            self._unheld_ticks = 0
+            return
+        self._unheld_ticks += 1
+        if self._unheld_ticks < UNHELD_TICKS:
+            return
+        fresh = setup.lock(setup.state_dir(state.parent))
+        os.close(self._held)
+        self._held = fresh
+        self._report(f"`{state}` was gone or replaced: taken anew")
+
     def _wait_for_disk(self, pipeline: Pipeline) -> Callable[[OSError], None]:
         """Nothing may pass an alert that cannot be written: cursors stand still, the logs keep what is to come."""
 
         def wait(error: OSError) -> None:
-            pipeline.fault(Fault(ALERTS, 0, "disk_full", error.strerror or str(error)))
+            pipeline.fault(Fault(ALERTS, 0, "directory_gone" if error.errno == errno.ENOENT else "disk_full", error.strerror or str(error)))
             self._report(f"cannot write alerts: {error.strerror}; waiting")
             self._systemd.send(WATCHDOG=1)
             if self._stopping or (self._watch is not None and self._pause(self._watch)):
@@ -212,16 +271,40 @@ class Daemon:
         return self._stopping
 
 
+class Pace:
+    """Events a second, and when one came last. Not what the lines say: `now` is monotonic, in seconds, `at` the time of day."""
+
+    def __init__(self, now: float, events: int) -> None:
+        self._counts = deque([(now, events)])
+        self.last_event_at: datetime | None = None
+
+    def count(self, now: float, events: int, at: datetime) -> None:
+        """There have been so many `events` by now. To be called about once a second."""
+        if events != self._counts[-1][1]:
+            self.last_event_at = at
+        self._counts.append((now, events))
+        while self._counts[1][0] <= now - RATE_S:
+            self._counts.popleft()
+
+    def per_s(self, now: float) -> float:
+        """The mean of the last minute, or of the time since the start where that is shorter."""
+        since, events = self._counts[0]
+        return round((self._counts[-1][1] - events) / max(now - since, 1.0), 2)
+
+
 class _Loop:
     """The steps of the daemon, each short: hints, a slice of the sweep, turns, time, checkpoint, sleep."""
 
-    def __init__(self, pipeline: Pipeline, tailer: Tailer, log: AlertLog, watch: Watch, state: Path, systemd: Notifier) -> None:
+    def __init__(
+        self, pipeline: Pipeline, tailer: Tailer, log: AlertLog, watch: Watch, state: Path, systemd: Notifier, keep_hold: Callable[[Path], None]
+    ) -> None:
         self._pipeline = pipeline
         self._tailer = tailer
         self._log = log
         self._watch = watch
         self._state = state
         self._systemd = systemd
+        self._keep_hold = keep_hold
         now = time.monotonic()
         self._started_at = datetime.now(UTC)
         self._sweep: Iterator[None] | None = None
@@ -231,7 +314,9 @@ class _Loop:
         self._next_checkpoint = now
         self._next_sign = now
         self._clock_offset = time.time() - now
-        self._rate_from = (now, pipeline.events)
+        self._pace = Pace(now, pipeline.events)
+        self._told_rate = 0.0
+        self._next_status = now
         self._has_caught_up = False
 
     def start(self) -> None:
@@ -316,6 +401,12 @@ class _Loop:
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + 1.0
+        try:
+            self._keep_hold(self._state)
+        except StorageError as error:
+            self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", str(error)))
+        if now >= self._next_status and self._told_rate != self._rate(now):
+            self._try_status(now)
         self._tailer.settle()
         jump = time.time() - now - self._clock_offset
         if abs(jump) > JUMP_S:
@@ -332,6 +423,16 @@ class _Loop:
             self._next_sign = now + self._systemd.watchdog_s
             self._systemd.send(WATCHDOG=1, STATUS=f"{self._pipeline.engine.attempts_live} attempts live, {self._pipeline.events} events")
 
+    def _rate(self, now: float) -> float:
+        self._pace.count(now, self._pipeline.events, datetime.now(UTC))
+        return self._pace.per_s(now)
+
+    def _try_status(self, now: float) -> None:
+        try:
+            self._write_status(now)
+        except OSError as error:
+            self._pipeline.fault(Fault(checkpoint.STATUS, 0, "not_saved", error.strerror or str(error)))
+
     def _save(self) -> None:
         started = time.monotonic()
         try:
@@ -343,13 +444,13 @@ class _Loop:
         self._next_checkpoint = time.monotonic() + max(CHECKPOINT_S, CHECKPOINT_SHARE * cost)
 
     def _write_status(self, now: float) -> None:
-        since, events = self._rate_from
-        elapsed = max(now - since, 0.001)
-        self._rate_from = (now, self._pipeline.events)
+        self._told_rate = self._rate(now)
+        self._next_status = now + STATUS_S
         status = checkpoint.Status(
             pid=os.getpid(),
             started_at=self._started_at,
-            events_per_s=round((self._pipeline.events - events) / elapsed, 1),
+            events_per_s=self._told_rate,
+            last_event_at=self._pace.last_event_at,
             inotify_ok=self._watch.is_working,
             inotify_detail=self._watch.problem or "",
             found_by_sweep=self._tailer.found_by_sweep,

@@ -218,7 +218,13 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
         if path.exists() and not os.access(path, os.W_OK):
             yield Check(name, "broken", f"`{path}` cannot be written by this user", f"give it to the user who runs the daemon: `chown {os.geteuid()} {path}`")
     state = log_dir / setup.STATE_DIR
-    if state.exists() and (state.is_symlink() or state.stat().st_mode & 0o022):
+    for name, path in (("alert log", log_dir / ALERTS), ("state directory", state / "lock"), ("state directory", state / checkpoint.NAME)):
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            yield Check(name, "broken", f"`{path}` is {'a symbolic link' if path.is_symlink() else 'no regular file'}", "move it away: the daemon makes it")
+    if state.is_symlink() or (state.exists() and not state.is_dir()):
+        what = "a symbolic link" if state.is_symlink() else "no directory"
+        yield Check("state directory", "broken", f"`{state}` is {what}", "move it away: the daemon makes it")
+    elif state.exists() and state.stat().st_mode & 0o022:
         yield Check("state directory", "broken", f"`{state}` can be written by others (mode {state.stat().st_mode & 0o777:o})", f"run `chmod 700 {state}`")
     for place in places:
         if place.unreadable:

@@ -8,12 +8,14 @@ import msgspec
 from agentwatch import checkpoint
 from agentwatch.alert_log import AlertLog
 from agentwatch.checkpoint import Checkpoint, FaultCount
-from agentwatch.core.engine import Engine, Price
+from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
+from agentwatch.core.steps import Price
 from agentwatch.core.text import safe
 from agentwatch.formats.registry import FORMATS, recognise
 from agentwatch.model import Alert, Fault, Format, Item
-from agentwatch.sources.tailer import Stream, Tailer, Work
+from agentwatch.sources.streams import Stream
+from agentwatch.sources.tailer import Tailer, Work
 
 MOST_FAULTS = 1000
 RECOGNISE_LINES = 50

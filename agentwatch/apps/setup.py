@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from stat import S_ISREG
 
 from agentwatch.core.limits import Limits
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
@@ -29,6 +30,7 @@ def limits(loaded: Loaded) -> Limits:
         error_loop_window=timedelta(seconds=settings.error_loop.window_s),
         tool_loop_threshold=settings.tool_loop.threshold,
         tool_loop_window=timedelta(seconds=settings.tool_loop.window_s),
+        tool_loop_repeats=settings.tool_loop.repeats,
         stuck=timedelta(milliseconds=settings.stuck.threshold_ms),
         stuck_is_explicit=loaded.explicit("stuck.threshold_ms"),
         cost_usd=settings.cost.usd_per_session,
@@ -69,15 +71,29 @@ def state_dir(log_dir: Path) -> Path:
         path.mkdir(mode=0o700, exist_ok=True)
         mode = path.stat().st_mode
     except OSError as error:
-        raise StorageError(f"cannot make `{path}`: {error.strerror}", hint="choose another directory with `--log-dir`") from error
-    if path.is_symlink() or mode & 0o022:
+        blocked = next((one for one in (path, log_dir, *log_dir.parents) if one.exists() and not one.is_dir()), None)
+        what = f"`{blocked}` is no directory" if blocked else f"cannot make `{path}`: {error.strerror}"
+        raise StorageError(what, hint="choose another directory with `--log-dir`") from error
+    if path.is_symlink():
+        raise StorageError(f"`{path}` is a symbolic link", hint="remove it: what the daemon remembers is not kept behind a link")
+    if mode & 0o022:
         raise StorageError(f"`{path}` can be written by others (mode {mode & 0o777:o})", hint=f"run `chmod 700 {path}`")
     return path
 
 
 def lock(state: Path) -> int:
-    """Take the state directory for this process; the descriptor that holds it. Raises AlreadyRunningError where another has it."""
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Take the state directory for this process; the descriptor that holds it.
+
+    Raises AlreadyRunningError where another has it, and StorageError where the lock cannot be made or opened.
+    """
+    path = state / "lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise StorageError(f"cannot open `{path}`: {error.strerror}", hint="see what `agentwatch doctor` says of it") from error
+    if not S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StorageError(f"`{path}` is no regular file", hint="move it away: the daemon makes it")
     for last in (*[False] * LOCK_TRIES, True):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,6 +108,14 @@ def lock(state: Path) -> int:
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
+
+
+def holds(fd: int, state: Path) -> bool:
+    """Whether the lock that `fd` holds is still the one of the state directory."""
+    try:
+        return os.path.samestat((state / "lock").lstat(), os.fstat(fd))
+    except OSError:
+        return False
 
 
 def most_open_files() -> int:

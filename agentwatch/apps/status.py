@@ -2,9 +2,8 @@
 
 import fcntl
 import os
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -16,9 +15,6 @@ from agentwatch.core.alerts import span
 from agentwatch.errors import StorageError
 from agentwatch.model import Cursor
 from agentwatch.ui.page import Block, Table, Word, para
-
-STALE_S = 10.0
-"""The daemon writes its figures when something has moved. Older ones than this: nothing moves."""
 
 MOST_FILES, MOST_FAULTS = 20, 20
 
@@ -51,7 +47,10 @@ class Inotify(msgspec.Struct):
 
 
 class Health(msgspec.Struct, kw_only=True):
-    """As `status --json` has it (contract, section 6). `problem` says why the saved state cannot be shown, if it cannot."""
+    """As `status --json` has it (contract, section 6). `problem` says why the saved state cannot be shown, if it cannot.
+
+    `events_per_s` is the mean of the last minute; `last_event_at` is None where the running daemon has seen no event yet.
+    """
 
     running: bool
     pid: int | None
@@ -60,6 +59,7 @@ class Health(msgspec.Struct, kw_only=True):
     attempts_live: int
     events_total: int
     events_per_s: float
+    last_event_at: datetime | None
     alerts: dict[str, int]
     faults: list[CountedFault]
     inotify: Inotify
@@ -75,12 +75,11 @@ def look(log_dir: Path) -> Health:
     holder = _holder(state)
     saved, problem = checkpoint.read(state)
     if problem is not None:
-        problem = f"the checkpoint is not shown, {problem}"
+        problem = f"the checkpoint is not shown ({problem})"
     written_at = _mtime(state / checkpoint.NAME)
     live = _live(state, holder)
     saved = saved or checkpoint.Checkpoint()
     attempts = sum(len(scope.sessions) for scope in saved.engine.scopes.values())
-    moves = written_at is not None and time.time() - written_at < STALE_S
     return Health(
         running=holder is not None,
         pid=holder,
@@ -88,7 +87,8 @@ def look(log_dir: Path) -> Health:
         files=[file for cursor in saved.cursors if (file := _file(cursor)) is not None],
         attempts_live=live.attempts_live if live else attempts,
         events_total=saved.events,
-        events_per_s=live.events_per_s if live and moves else 0.0,
+        events_per_s=live.events_per_s if live else 0.0,
+        last_event_at=live.last_event_at if live else None,
         alerts=saved.alerts_by_type,
         faults=[CountedFault(one.fault.path, one.fault.offset, one.fault.kind, one.count, one.fault.detail) for one in saved.faults],
         inotify=Inotify(live.inotify_ok, live.inotify_detail) if live else Inotify(ok=False, detail="no daemon says so"),
@@ -109,14 +109,22 @@ def page(health: Health) -> Iterable[Block]:
             yield para(Word(f"what was known {span(datetime.now(UTC) - health.saved_at)} ago:", "dim"))
     if health.problem:
         yield para(Word("state unknown", "bad"), f"  {health.problem}; `agentwatch doctor` says what to do")
-    rate = f", {health.events_per_s:,.0f} a second" if health.events_per_s else ""
-    yield para(f"attempts live {health.attempts_live:,}   events {health.events_total:,}{rate}   files {len(health.files):,}")
+    yield para(f"attempts live {health.attempts_live:,}   events {health.events_total:,}{_pace(health)}   files {len(health.files):,}")
     if health.running:
         how = Word("works", "good") if health.inotify.ok else Word(f"does not work: {health.inotify.detail}; changes are found by sweeps", "warn")
         yield para("inotify ", how)
     yield from _alerts(health.alerts)
     yield from _files(health)
     yield from _faults(health.faults)
+
+
+def _pace(health: Health) -> str:
+    """How much of the last minute was busy, and when it was over."""
+    if health.last_event_at is None:
+        return ""
+    rate = f"{health.events_per_s:,.0f} a second" if health.events_per_s >= 1 else f"{60 * health.events_per_s:,.0f} a minute"
+    ago = span(max(datetime.now(UTC) - health.last_event_at, timedelta()))
+    return f" ({rate if health.events_per_s else 'none in the last minute'}, the last {ago} ago)"
 
 
 def _alerts(alerts: dict[str, int]) -> Iterable[Block]:
@@ -163,7 +171,7 @@ def _faults(faults: list[CountedFault]) -> Iterable[Block]:
 def _holder(state: Path) -> int | None:
     """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it."""
     try:
-        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,5 +1,6 @@
 """The commands. Parses, calls an app, prints what came of it or what went wrong; everything else stands elsewhere."""
 
+import gc
 import os
 import sys
 from datetime import UTC, datetime
@@ -39,6 +40,10 @@ def _top(context: typer.Context, *, version: Annotated[bool, typer.Option("--ver
     if context.invoked_subcommand is None:
         _say(context.get_help())
         raise typer.Exit(2)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the working directory was deleted", hint="change to one that exists") from None
 
 
 @app.command(
@@ -62,8 +67,11 @@ def run(
     In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
     SIGHUP reads the settings again.
     """
+    gc.disable()  # what is imported now stays: looking for garbage in it again and again costs 10 ms of the start
     from agentwatch.apps import daemon
 
+    gc.freeze()
+    gc.enable()
     end = moment("--until", until)
     if end is not None and not once:
         raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")
@@ -169,6 +177,9 @@ def demo(
 
 def main() -> None:
     """The entry point: what a user did wrong is told in two lines, not in a traceback."""
+    # Where one is closed, the next file that is opened would get its number, and what a child says would go into the alert log.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal in another encoding is no reason to fail
     try:
@@ -184,6 +195,9 @@ def main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # what is left to flush goes nowhere
         code = 0
+    except OSError as error:
+        what = f"`{error.filename}`: " if error.filename else ""
+        code = _refuse(f"{what}{error.strerror or error}", None, 1)
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
@@ -223,4 +237,10 @@ def _json(value: object) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Past the buffer: a daemon whose messages go to a full disk goes on, and keeps nothing of them for later.
+    try:
+        os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding, "backslashreplace"))
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return

@@ -10,7 +10,7 @@ import typer
 from agentwatch.errors import UsageError
 
 LogDir = Annotated[Path | None, typer.Option("--log-dir", metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file, trusted like the user's own.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file that is trusted. [env: AGENTWATCH_CONFIG]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")
@@ -34,7 +34,10 @@ def since(option: str, text: str | None, now: datetime) -> datetime | None:
         return None
     ago = _AGO.fullmatch(text)
     if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:  # before there were years
+            return datetime.min.replace(tzinfo=UTC)
     try:
         return moment(option, text)
     except UsageError as error:

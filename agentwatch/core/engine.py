@@ -1,36 +1,17 @@
 """Events in, alerts out. Knows no file, no clock and no thread: times come with the events and with `tick`."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import msgspec
 
 from agentwatch.core.alerts import Reporter
-from agentwatch.core.detectors import DETECTORS
-from agentwatch.core.detectors.base import Handler
-from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
-from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER, StuckAgent
+from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
-from agentwatch.core.state import EMPTY_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Ended, Lane, Owes, Session
-from agentwatch.model import Alert, Context, Data, Event, Fault, Item, Usage, decoded
+from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Session
+from agentwatch.core.steps import Price, Reader, Steps
+from agentwatch.model import Alert, Context, Event, Fault, Item
 
-Price = Callable[[str, Usage, datetime], float | None]
-"""USD of one step of a model at a time; None where the model's price is not known."""
-
-SPENDS, ENDS = "spends", "ends"
-SPECIAL = {"usage": SPENDS, "session_end": ENDS}
-OWES: dict[str, Owes] = {
-    **dict.fromkeys(("tool_call", "tool_result", "turn_start", "user_message", "followup_sent", "session_start"), "model"),
-    "agent_output": "text",
-    "turn_end": "user",
-}
-Row = tuple[tuple[Handler, ...], str | None, Owes | None]
-"""For a type of event: who keeps the session's state and which detectors look, in this order; what else it does; who owes the next one."""
-
-NOBODY: Row = ((), None, None)
-SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
 STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start"})
@@ -41,16 +22,7 @@ BACKWARDS = timedelta(hours=1)
 """A step back of more than this is another clock, not two writers that raced: windows and silence start afresh."""
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-MOST_TOKENS = 2**53
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Reader(Protocol):
-    """What only the format of a line can tell of it, asked seldom: `model.Format` says what each gives."""
-
-    def context(self, line: bytes) -> Context: ...
-
-    def usage(self, line: bytes) -> Usage | None: ...
 
 
 class Scope(msgspec.Struct):
@@ -73,27 +45,12 @@ class Engine:
     def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
         self._tell = tell
         self._limits = limits
-        self._price = price
         reporter = Reporter(limits.cooldown)
         self._stuck = StuckAgent(limits, reporter)
-        self._cost = CostAnomaly(limits, reporter)
-        handlers: dict[str, list[Handler]] = defaultdict(
-            list,
-            {kind: [] for kind in (*OWES, *SPECIAL)},
-            tool_call=[self._called],
-            tool_result=[self._returned],
-            agent_output=[self._spoke],
-            turn_end=[self._handed_over],
-            user_message=[self._user_spoke],
-            followup_sent=[self._user_spoke],
-            session_start=[self._user_spoke],
-        )
-        for detector in (*(make(limits, reporter) for make in DETECTORS), self._cost):
-            for kind, handler in detector.handlers.items():
-                handlers[kind].append(handler)
-        self._failed = tuple(handlers.pop("failure", ()))
-        self._table: dict[str, Row] = {kind: (tuple(found), SPECIAL.get(kind), OWES.get(kind)) for kind, found in handlers.items()}
+        self._steps = Steps(limits, reporter, price)
+        self._table = {**self._steps.table, "session_end": self._ended}
         self._scopes = snapshot.scopes if snapshot else {}
+        self._scope = Scope()
         self.events = 0
         self._newest_end = EPOCH
         self._fresh: dict[Session, Scope] = {}
@@ -120,8 +77,8 @@ class Engine:
         scope = self._scopes.get(scope_name)
         if scope is None:
             scope = self._scopes[scope_name] = Scope()
-        find = scope.sessions.get
-        table = self._table.get
+        self._scope, self._steps.reader = scope, reader
+        find, step_of, spend = scope.sessions.get, self._table.get, self._steps.spend
         count = 0
         try:
             for event, place, line in items:
@@ -143,17 +100,12 @@ class Engine:
                         session.source = source
                     elif session.last - now > BACKWARDS:
                         self._backwards(session, now)
-                    lane = session.main if event.lane is None else _lane(session, event.lane)
-                    handlers, special, owes = table(event.event_type, NOBODY)
-                    if owes is not None:
-                        lane.owes = owes
                     data = event.data
-                    if (data.cost_usd is not None or data.usage is not None or special is SPENDS) and special is not ENDS:
-                        self._spend(session, event, place, reader, line, out)
-                    for handler in handlers:
-                        handler(session, lane, event, place, out)
-                    if special is ENDS:
-                        self._end(scope, session)
+                    if data.usage is not None or data.cost_usd is not None:
+                        spend(session, event, place, line, out)
+                    step = step_of(event.event_type)
+                    if step is not None:
+                        step(session, session.main if event.lane is None else _lane(session, event.lane), event, place, line, out)
                 except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
                     self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         finally:
@@ -236,6 +188,12 @@ class Engine:
         for session in [one for one in scope.sessions.values() if now - one.last > 2 * self._limits.forget_after]:
             self._look(scope, session, now, out)
 
+    def _ended(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
+        try:
+            self._steps.table["session_end"](session, lane, event, place, line, out)
+        finally:
+            self._end(self._scope, session)
+
     def _end(self, scope: Scope, session: Session) -> None:
         """Forget an attempt that ended, but for what its next start must know."""
         self._newest_end = max(self._newest_end, session.last)
@@ -277,75 +235,6 @@ class Engine:
         self._tell(Fault(source, place, "no_time", f"an event of the year {at.year}"))
         return False
 
-    def _spend(self, session: Session, event: Event, place: int, reader: Reader, line: bytes, out: list[Alert]) -> None:
-        usage, cost = event.data.usage, event.data.cost_usd
-        if usage is None and cost is None:
-            usage = reader.usage(line)
-        if usage is not None:
-            session.tokens = min(session.tokens + usage.total, MOST_TOKENS)
-            if cost is None:
-                model = event.data.model or reader.context(line).model or session.context.model
-                cost = self._price(model, usage, event.timestamp) if model else None
-                session.unpriced = session.unpriced or (cost is None and usage.total > 0)
-        if cost:
-            session.cost_usd = min(session.cost_usd + cost, MOST_USD)
-            self._cost.spent(session, event.timestamp, place, out)
-
-    def _called(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        data = event.data
-        size = len(data.tool_params)
-        if size > EMPTY_BYTES:
-            session.rich = True
-        if data.tool_call_id is None:
-            return
-        calls = lane.open_calls
-        if calls is None:
-            calls = lane.open_calls = {}
-        elif len(calls) >= MOST_OPEN_CALLS:
-            del calls[next(iter(calls))]
-        if size > MOST_PARAMS_BYTES:
-            event = Event(event.timestamp, "", "tool_call", Data(tool_name=data.tool_name))
-        calls[data.tool_call_id] = event
-
-    def _returned(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        data = event.data
-        if data.is_error is None:
-            _older_form(data)
-        if data.tool_call_id is not None and lane.open_calls:
-            call = lane.open_calls.pop(data.tool_call_id, None)
-            if call is not None and data.tool_name is None:
-                data.tool_name = call.data.tool_name
-        if data.is_error:
-            for handler in self._failed:
-                handler(session, lane, event, place, out)
-
-    def _spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        reason = event.data.stop_reason
-        if reason is not None:
-            session.rich = True
-            lane.owes = "model" if reason == "tool_use" else "text"
-
-    def _handed_over(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        session.rich = True
-        lane.open_calls = None
-
-    def _user_spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        if event.data.interrupted or NEEDS_NO_ANSWER(event.data.output):
-            lane.owes = "user"
-        lane.open_calls = None
-
-
-def _older_form(data: Data) -> None:
-    """`result` as a verdict, with the text in `result_data` (formats.md, section 1); its `status` counts any "error" in the text, so it says nothing."""
-    if data.result in (SUCCEEDED, FAILED):
-        data.is_error = data.result == FAILED
-        data.result = data.result_data
-    else:
-        data.is_error = bool(data.exit_code)
-    if data.is_error and not data.error_message:
-        said = decoded(data.result)
-        data.error_message = said if isinstance(said, str) else None
-
 
 def _second(at: datetime) -> int:
     since = at - EPOCH
@@ -366,8 +255,6 @@ def _lane(session: Session, name: str) -> Lane:
 def _unshare(session: Session) -> None:
     """What was decoded from a snapshot must not keep the whole snapshot alive."""
     for lane in (session.main, *(session.lanes or {}).values()):
-        if lane.repeat is not None:
-            lane.repeat.params = lane.repeat.params.copy()
-        for call in (lane.open_calls or {}).values():
-            if call.data.tool_params:
+        for call in (*(lane.open_calls or {}).values(), lane.call):
+            if call is not None and call.data.tool_params:
                 call.data.tool_params = call.data.tool_params.copy()

@@ -11,14 +11,20 @@ from typing import cast
 import msgspec
 import orjson
 
-from agentwatch.model import Context, Data, Event, Item, Kind, Usage
+from agentwatch.model import Context, Detail, Event, Item, Kind, Usage
 
 NAME = "canonical"
 
 Feed = Callable[[Iterable[Item]], None]
 Faults = Callable[[int, str, str], None]
 
+
+class _Said(msgspec.Struct, gc=False):
+    data: Detail
+
+
 _decode = msgspec.json.Decoder(Event).decode
+_decode_detail = msgspec.json.Decoder(_Said).decode
 _decode_context = msgspec.json.Decoder(Context).decode
 
 REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -54,6 +60,14 @@ class Decoder:
             pass
         raw = _object(line)
         return Context(**{name: str(raw[name]) for name in Context.__struct_fields__ if isinstance(raw.get(name), str | int)})
+
+    def detail(self, line: bytes) -> Detail:
+        """The whole of the line's `data`."""
+        try:
+            return _decode_detail(line).data
+        except REFUSED:
+            data = _object(line).get("data")
+            return _detail(data) if isinstance(data, dict) else Detail()
 
     def usage(self, line: bytes) -> Usage | None:
         """Tokens of a `usage` line whose `data` is the usage object of an SDK itself: Claude's, Codex's or the completions API's names."""
@@ -147,7 +161,7 @@ def _lenient(line: bytes, place: int, fault: Faults) -> Event | None:
     elif at is None:
         fault(place, "missing_field", "timestamp")
     else:  # a type that we do not know is an event too: a sign of life
-        return Event(at, attempt_id, cast("Kind", event_type), _data(data), lane=lane if isinstance(lane, str) else None)
+        return Event(at, attempt_id, cast("Kind", event_type), _detail(data), lane=lane if isinstance(lane, str) else None)
     return None
 
 
@@ -163,10 +177,10 @@ def _time(value: object) -> datetime | None:
         return None
 
 
-def _data(raw: dict[str, object]) -> Data:
+def _detail(raw: dict[str, object]) -> Detail:
     """Field by field: one of an unexpected type is read as text or number where that makes sense, else it counts as absent."""
     kept: dict[str, object] = {}
-    for field in msgspec.structs.fields(Data):
+    for field in msgspec.structs.fields(Detail):
         value = raw.get(field.name)
         if value is None:
             continue
@@ -181,4 +195,4 @@ def _data(raw: dict[str, object]) -> Data:
             continue
         if not isinstance(found, float) or isfinite(found):  # "NaN" is a number to the converter
             kept[field.name] = found
-    return Data(**kept)  # type: ignore[arg-type]  # each value was converted to its field's type
+    return Detail(**kept)  # type: ignore[arg-type]  # each value was converted to its field's type

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from agentwatch.model import NOTHING, Context, Data, Event, Item, Kind, Time, Usage
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage
 
 NAME = "claude-code"
 
@@ -205,6 +205,10 @@ class Decoder:
             branch=who.git_branch,
         )
 
+    def detail(self, line: bytes) -> Detail:
+        """Nothing is left to say: what is worth telling of an event came with it."""
+        return Detail()
+
     def usage(self, line: bytes) -> None:
         """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
@@ -277,8 +281,8 @@ def _facts(entry: _Entry, session: str, memory: Memory) -> list[Fact]:
     _remember(memory.sessions, session, None)
     # A prompt on the first line of a session is what the session starts with.
     if facts and facts[0][0] == "user_message":
-        return [("session_start", Data(prompt=facts[0][1].output, prompt_type="initial")), *facts[1:]]
-    return [("session_start", Data(prompt_type="initial")), *facts]
+        return [("session_start", Detail(prompt=cast("Detail", facts[0][1]).output, prompt_type="initial")), *facts[1:]]
+    return [("session_start", Detail(prompt_type="initial")), *facts]
 
 
 def _lane(entry: _Entry) -> str | None:
@@ -289,7 +293,10 @@ def _assistant(entry: _Entry, memory: Memory) -> list[Fact]:
     message = entry.message or _Message()
     blocks = _blocks(message.content)
     if entry.is_api_error_message:
-        return [("error", Data(error_message=_joined(blocks), error_category=_text(entry.error) or "api", msg_id=message.id)), *_turn_end(memory, "api_error")]
+        return [
+            ("error", Detail(error_message=_joined(blocks), error_category=_text(entry.error) or "api", msg_id=message.id)),
+            *_turn_end(memory, "api_error"),
+        ]
     facts = [tell(block, message, memory) for block in blocks if (tell := _SAYS.get(block.type))]
     if facts:
         memory.turn_is_open = True
@@ -308,7 +315,7 @@ def _model(message: _Message | _WhoMessage) -> str | None:
 
 
 def _output(block: _Block, message: _Message, _memory: Memory) -> Fact:
-    return "agent_output", Data(output=block.text, stop_reason=message.stop_reason, msg_id=message.id)
+    return "agent_output", Detail(output=block.text, stop_reason=message.stop_reason, msg_id=message.id)
 
 
 def _thinking(_block: _Block, message: _Message, _memory: Memory) -> Fact:
@@ -341,12 +348,12 @@ def _user(entry: _Entry, memory: Memory) -> list[Fact]:
     if text.startswith(_LOCAL):
         return facts
     memory.turn_is_open = True
-    return [*facts, ("user_message", Data(output=prompt))]
+    return [*facts, ("user_message", Detail(output=prompt))]
 
 
 def _result(block: _Block, memory: Memory) -> Fact:
     call = block.tool_use_id
-    data = Data(tool_name=memory.calls.pop(call, None) if call else None, tool_call_id=call, result=block.content, is_error=False)
+    data = Detail(tool_name=memory.calls.pop(call, None) if call else None, tool_call_id=call, result=block.content, is_error=False)
     if block.is_error:
         message = data.error_message = _HARNESS.sub("", _text(block.content)).strip()
         exit_code = _EXIT_CODE.match(message)
@@ -359,7 +366,7 @@ def _result(block: _Block, memory: Memory) -> Fact:
 def _system(entry: _Entry, memory: Memory) -> list[Fact]:
     match entry.subtype:
         case "api_error":
-            return [("error", Data(error_message=_api_error(entry.error), error_category="api", retry=True))]
+            return [("error", Detail(error_message=_api_error(entry.error), error_category="api", retry=True))]
         case "compact_boundary":
             return [("compaction", Data())]
         case "turn_duration" | "stop_hook_summary":
@@ -377,7 +384,7 @@ def _turn_end(memory: Memory, reason: str | None, *, interrupted: bool | None = 
     if not memory.turn_is_open:
         return []
     memory.turn_is_open = False
-    return [("turn_end", Data(reason=reason, interrupted=interrupted))]
+    return [("turn_end", Detail(reason=reason, interrupted=interrupted))]
 
 
 def _spent(entry: _Entry, message: _Message, blocks: list[_Block], memory: Memory) -> Usage | None:

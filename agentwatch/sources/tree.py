@@ -16,7 +16,7 @@ RUNS = "runs"
 _ENDINGS = r"jsonl|ndjson|log"
 _NAME = re.compile(
     rf"""(?P<stem>.+?)
-    (?:-(?P<dated>20\d{{6}}(?:[-_T]\d{{4,6}})?))?   # x-20260209.jsonl
+    (?:-(?P<dated>20\d{{6}}(?:[-_T]\d{{4,6}})?))*   # x-20260209.jsonl
     \.(?P<ending>{_ENDINGS})
     (?P<rotated>[.-]\d[\d_T-]*)?                     # x.jsonl.1, x.jsonl-20260209
     (?P<gz>\.gz)?""",
@@ -32,12 +32,20 @@ class Root(NamedTuple):
     format: str | None = None
 
 
+class Place(NamedTuple):
+    """A directory in which logs stand; `scope` is the space of attempt ids that it belongs to."""
+
+    root: Root
+    directory: str
+    scope: str
+
+
 class Seen(NamedTuple):
     """A file that is a log, and what `lstat` says of it. `source` is its logical name: rotated siblings share it."""
 
+    place: Place
     path: str
     source: str
-    scope: str
     is_rotated: bool
     is_archive: bool
     stat: os.stat_result
@@ -72,6 +80,7 @@ def list_dir(root: Root, relative_dir: str) -> tuple[list[Seen], list[str]]:
     files: list[Seen] = []
     directories: list[str] = []
     base = os.path.join(root.path, relative_dir) if relative_dir else os.fspath(root.path)  # noqa: PTH118  # called for each of 10,000 files
+    place = Place(root, base, scope_of(root, relative_dir))
     prefix = f"{relative_dir}/" if relative_dir else ""
     with os.scandir(base) as entries:
         for entry in entries:
@@ -80,7 +89,7 @@ def list_dir(root: Root, relative_dir: str) -> tuple[list[Seen], list[str]]:
                 if not (root.is_log_dir and not relative_dir and name in OUTPUT_DIRS):
                     directories.append(prefix + name)
                 continue
-            seen = _seen(root, relative_dir, name, entry)
+            seen = _seen(place, prefix, name, entry)
             if seen is not None:
                 files.append(seen)
     return files, directories
@@ -102,7 +111,8 @@ def look(root: Root, relative_path: str) -> Seen | None:
         return None
     if not S_ISREG(stat.st_mode):
         return None
-    return _named(root, relative_dir, path, named, stat)
+    place = Place(root, path.rpartition("/")[0], scope_of(root, relative_dir))
+    return _named(place, f"{relative_dir}/" if relative_dir else "", path, named, stat)
 
 
 def walk(root: Root, below: str = "") -> Iterator[tuple[str, list[Seen] | OSError]]:
@@ -121,24 +131,24 @@ def walk(root: Root, below: str = "") -> Iterator[tuple[str, list[Seen] | OSErro
         yield relative_dir, files
 
 
-def _seen(root: Root, relative_dir: str, name: str, entry: os.DirEntry[str]) -> Seen | None:
+def _seen(place: Place, prefix: str, name: str, entry: os.DirEntry[str]) -> Seen | None:
     named = source_of(name)
-    if named is None or (root.is_log_dir and is_output(name)):
+    if named is None or (place.root.is_log_dir and is_output(name)):
         return None
     try:
         stat = entry.stat(follow_symlinks=False)
     except OSError:
         return None
-    return _named(root, relative_dir, entry.path, named, stat) if S_ISREG(stat.st_mode) else None
+    return _named(place, prefix, entry.path, named, stat) if S_ISREG(stat.st_mode) else None
 
 
-def _named(root: Root, relative_dir: str, path: str, named: tuple[str, bool, bool], stat: os.stat_result) -> Seen:
+def _named(place: Place, prefix: str, path: str, named: tuple[str, bool, bool], stat: os.stat_result) -> Seen:
     name, is_rotated, is_archive = named
+    root = place.root
     if not root.is_log_dir:  # an agent names its files by date and id, and rotates none
         name, is_rotated = path.rpartition("/")[2], False
-    prefix = f"{relative_dir}/" if relative_dir else ""
     source = prefix + name if root.is_log_dir else f"{root.path.name}/{prefix}{name}"
-    return Seen(path, shown(source), scope_of(root, relative_dir), is_rotated, is_archive, stat)
+    return Seen(place, path, shown(source), is_rotated, is_archive, stat)
 
 
 def shown(path: str) -> str:

@@ -99,6 +99,19 @@ def test_a_state_directory_that_others_may_write_is_broken(place):
     assert checks(report)["state directory"]["remedy"] == f"run `chmod 700 {state}`"
 
 
+@pytest.mark.parametrize("name", ["agent-alerts.jsonl", ".agentwatch", ".agentwatch/lock"])
+@pytest.mark.parametrize("kind", ["link", "FIFO"])
+def test_what_the_daemon_refuses_is_broken(place, name, kind):
+    """Whoever was sent here by `run` finds what stands in the way."""
+    path = place.logs / name
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.symlink_to(place.base) if kind == "link" else os.mkfifo(path)
+    assert place.run("run", "--once").returncode == 1
+    code, report = doctor(place)
+    assert code == 1
+    assert any(f"`{path}` is " in one["found"] and one["state"] == "broken" for one in report["checks"])
+
+
 def test_a_damaged_checkpoint_is_a_warning_with_what_will_happen(place):
     """The daemon mends it by itself."""
     state = place.logs / ".agentwatch"

@@ -117,8 +117,99 @@ def test_help_is_there_in_200_ms():
     assert loaded & {"rich", "msgspec", "orjson", "watchdog", "typed_settings", "dotenv"} == set()
 
 
+def test_a_daemon_starts_without_what_it_may_never_need(place):
+    """Watching begins within 300 ms: pages, prices, `.env` files and the versions of packages are for those who ask for them."""
+    program = "from agentwatch.settings import load; import agentwatch.cli.main, agentwatch.apps.daemon; load(cwd=Path(), environ={}, home=None)"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"from pathlib import Path; {program}"],
+        cwd=place.base, env=place.environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(re.findall(r"\| *(\S+)$", done.stderr, re.MULTILINE))
+    assert loaded & {"rich", "dotenv", "genai_prices", "pydantic", "importlib.metadata", "agentwatch.ui.page"} == set()
+
+
 def test_a_watcher_that_is_switched_off_says_so_and_ends(place):
     """The older name of the setting; nothing is written."""
     done = place.run("run", AGENT_WORK_ANALYZER_ENABLED="false")
     assert done.returncode == 0
     assert "switched off by `logs.enabled` from environment AGENT_WORK_ANALYZER_ENABLED" in done.stderr
+
+
+def test_a_single_pass_says_what_it_leaves_unread(place, errors):
+    """A last line without its newline, once a file: where it stands and how long it is. The daemon would wait for its end."""
+    place.write(errors(1), '{"half": ')
+    (place.logs / "first.jsonl").write_text('{"timestamp"')
+    (place.logs / "blank.jsonl").write_bytes(place.stream.read_bytes()[: place.stream.read_bytes().find(b"\n") + 1] + b"  ")
+    (place.logs / "copy.jsonl").write_bytes(place.stream.read_bytes())
+    done = place.run("run", "--once")
+    assert done.returncode == 0
+    offset = place.stream.read_bytes().find(b"\n") + 1
+    said = sorted(line for line in done.stderr.splitlines() if "incomplete_line" in line)
+    assert said == [
+        f"agent-work-stream.jsonl at byte {offset}: incomplete_line (1) the last 9 bytes have no newline and were not read",
+        "first.jsonl at byte 0: incomplete_line (1) the last 12 bytes have no newline and were not read",
+    ]
+
+
+IN_THE_WAY = {
+    "link": (lambda path: path.symlink_to("elsewhere"), "is a symbolic link"),
+    "directory": (lambda path: path.mkdir(), "is a directory"),
+    "FIFO": (os.mkfifo, "is no regular file"),
+}
+
+
+@pytest.mark.parametrize(("make", "what"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--once"]], ids=" ".join)
+def test_what_is_in_the_alert_log_s_place_is_told_with_its_remedy(place, make, what, arguments):
+    """No traceback, and exit code 1: the work failed."""
+    place.logs.mkdir(parents=True)
+    make(place.alerts)
+    done = place.run(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: `{place.alerts}` {what}")
+    assert "\n\nhint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_under_the_output_is_told_in_a_line(place):
+    """`agentwatch doctor > report` on a full disk."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(place.command("doctor"), cwd=place.base, env=place.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+def test_messages_that_find_no_room_are_no_reason_to_end(place, errors):
+    """The disk that stderr goes to is full, or stderr is closed: the work is done all the same."""
+    place.write(*map(errors, range(4)))
+    for redirection in ("2>/dev/full", "2>&-", ">&- 2>&- <&-"):
+        place.alerts.unlink(missing_ok=True)
+        done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", *place.command("run", "--once")], cwd=place.base, env=place.environ, check=False)
+        assert (redirection, done.returncode, len(place.alerts.read_bytes().splitlines())) == (redirection, 0, 1)
+
+
+def test_a_working_directory_that_was_deleted_is_named(place):
+    """Another terminal removed it."""
+    gone = place.base / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && "$@"', "sh", *place.command("status")], cwd=gone, env=place.environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: the working directory was deleted")
+
+
+def test_a_log_directory_that_is_a_file_is_named(place):
+    """The file, not what cannot be made in it."""
+    (place.base / "file").touch()
+    assert place.run("run", "--once", "--log-dir", "file").stderr.startswith(f"error: `{place.base / 'file'}` is no directory")
+
+
+def test_how_often_a_call_may_repeat_is_a_setting(place):
+    """Where calls carry their parameters: 4 equal ones in a row, or what is set."""
+    lines = []
+    for number in range(3):
+        call = {"attempt_id": "a-1", "data": {"tool_name": "Bash", "tool_call_id": f"c{number}"}}
+        for kind, second, more in (("tool_call", 0, {"tool_params": {"command": "git status"}}), ("tool_result", 1, {"result": "clean"})):
+            lines.append({**call, "timestamp": f"2026-02-09T08:00:{2 * number + second:02}Z", "event_type": kind, "data": {**call["data"], **more}})
+    place.write(*lines)
+    assert place.run("run", "--once").stderr.startswith("0 new alerts")
+    assert place.run("run", "--once", AGENTWATCH_TOOL_LOOP_REPEATS="3").stderr.startswith("1 new alert ")

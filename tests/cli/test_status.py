@@ -1,10 +1,13 @@
 """`agentwatch status` against real daemons and real damage."""
 
+import re
 import signal
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+
+from agentwatch.apps.daemon import Pace
 
 
 def status(place, **environ):
@@ -43,6 +46,31 @@ def test_a_running_daemon_is_described(place, errors, daemon):
     assert place.stream.read_bytes()[fault["offset"] :].startswith(b"no json")
     assert set(found["inotify"]) == {"ok", "detail"}
     assert found["started_at"].endswith("Z")
+
+
+def test_a_burst_shows_in_the_pace_for_a_minute():
+    """Who looks ten seconds after a burst sees that there was one, and when it ended; later that all is quiet."""
+    pace = Pace(0.0, 1000)
+    begun = datetime(2026, 2, 9, tzinfo=UTC)
+    seen = {}
+    for second in range(1, 200):
+        pace.count(second, 1000 + min(second, 10) * 60, begun + timedelta(seconds=second))
+        seen[second] = pace.per_s(second)
+    assert (seen[1], seen[10], seen[20], seen[60]) == (60, 60, 30, 10)
+    assert seen[65] == 5
+    assert set(map(seen.get, range(70, 200))) == {0}
+    assert pace.last_event_at == begun + timedelta(seconds=10)
+
+
+def test_the_pace_is_shown_with_the_time_of_the_last_event(place, errors, daemon):
+    """Not only while events come; before the first there is none to speak of."""
+    assert status(place)[1]["last_event_at"] is None
+    before = datetime.now(UTC)
+    place.write(errors(1, begun=before))
+    _, found = settled(place, lambda found: found["events_total"] == 1 and found["last_event_at"])
+    assert found["events_per_s"] > 0
+    assert before <= datetime.fromisoformat(found["last_event_at"]) <= datetime.now(UTC)
+    assert re.search(r"events 1 \(1 a second|events 1 \(\d+ a minute, the last [\d.]+ m?s ago\)", place.run("status").stdout)
 
 
 def test_looking_does_not_get_in_the_daemon_s_way(place, daemon):

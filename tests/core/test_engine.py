@@ -1,6 +1,7 @@
 """The engine: the same events give the same alerts however they come in, and what is remembered follows the live attempts."""
 
 import json
+import sys
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
@@ -377,3 +378,41 @@ def test_parameters_of_any_bytes_leave_a_checkpoint_that_can_be_read(raw, nested
         READER.read([row], 0, watched.feed, lambda *_: None)
         watched.restart()
     assert not watched.faults
+
+
+PROMPTS = {
+    "a start that names it": ([("session_start", {"prompt": "Add a parser\nfor dates"})], "Add a parser for dates"),
+    "the first words of its user": ([("session_start", {}), ("user_message", {"output": "Fix it"}), ("user_message", {"output": "And that"})], "Fix it"),
+    "blocks": ([("user_message", {"output": [{"type": "text", "text": "Look at this"}]})], "Look at this"),
+    "a long one": ([("user_message", {"output": "word " * 100})], "word " * 15 + "word…"),
+    "a command of the user's own": ([("user_message", {"output": "<bash-input>ls</bash-input>"})], None),
+    "nothing": ([("session_start", {"prompt": ""})], None),
+}
+
+
+@pytest.mark.parametrize(("said", "title"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_an_attempt_without_a_title_is_named_by_its_first_prompt(said, title):
+    """So that an alert says which of ten sessions it speaks of."""
+    watched = Watched()
+    watched.feed(items_of([line(n, kind, **data) for n, (kind, data) in enumerate(said)] + [line(9, "error", error_fingerprint="x") for _ in range(4)]))
+    assert [alert.detail.get("task_title") for alert in watched.out] == [title]
+
+
+def test_a_session_ends_even_where_a_detector_fails(monkeypatch):
+    """Else it would stand in memory for ever, and be told to be stuck."""
+    watched = Watched()
+    monkeypatch.setattr("agentwatch.core.detectors.cost_anomaly.CostAnomaly.is_high", lambda *_: 1 / 0)
+    watched.feed(items_of([line(0, "session_start"), line(1, "session_end", completion_status="success")]))
+    assert watched.engine.attempts_live == 0
+    assert [fault.kind for fault in watched.faults] == ["detector_failed:ZeroDivisionError"]
+
+
+def test_a_call_on_a_huge_line_does_not_keep_the_line():
+    """Parameters are views of their line; eight megabytes for each of a hundred thousand attempts would be too much."""
+    watched = Watched()
+    huge = line(0, "tool_call", tool_name="Bash", tool_call_id="c1", tool_params={"command": "ls"}, output="x" * 1_000_000)
+    holders = sys.getrefcount(huge)
+    watched.feed(items_of([huge]))
+    assert sys.getrefcount(huge) == holders
+    watched.feed(items_of([line(n, "tool_result" if n % 2 else "tool_call", tool_name="Bash", tool_params={"command": "ls"}, result="") for n in range(1, 8)]))
+    assert [alert.type for alert in watched.out] == ["tool_loop"]

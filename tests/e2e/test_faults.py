@@ -421,6 +421,29 @@ def test_a_second_daemon_says_that_there_is_one_and_ends(running: Daemon, argume
     assert running.has_alerted("first", "second")
 
 
+def test_a_second_daemon_in_a_directory_that_was_replaced_finds_the_first(running: Daemon) -> None:
+    """61: the lock went with the old directory, and is taken anew in its successor."""
+    shutil.rmtree(running.log_dir)
+    running.log_dir.mkdir()
+    append(running.log_dir / "a.jsonl", burst("second"))
+    running.wait_for_events(8)
+    second = subprocess.run([*running.command, "--once"], cwd=running.home, env=running.environ, capture_output=True, text=True, timeout=20, check=False)
+    assert (second.returncode, f"pid {running.process.pid}" in second.stderr) == (1, True)
+    assert running.kill().start().has_alerted("second")
+
+
+def test_a_copied_log_directory_is_judged_by_itself(running: Daemon, tmp_path: Path) -> None:
+    """What is remembered of the originals is no part of the copies; the alerts in the copied file are not repeated."""
+    append(running.log_dir / "a.jsonl", burst("second", 3))
+    running.wait_for_events(7)
+    running.stop()
+    running.log_dir = Path(shutil.copytree(running.log_dir, tmp_path / "copy"))
+    append(running.log_dir / "a.jsonl", burst("third"))
+    assert running.start().has_alerted("first", "third")
+    assert "it was copied from" in running.messages
+    running.wait_for_events(11)
+
+
 def test_64_descriptors_are_enough_for_1000_files(daemon: Daemon) -> None:
     """62: all are read, rotated and read on."""
     attempts = [f"f{n}" for n in range(1000)]

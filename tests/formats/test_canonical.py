@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentwatch.formats import canonical
 from agentwatch.formats.canonical import Decoder
-from agentwatch.model import Context, Data, Usage
+from agentwatch.model import Context, Data, Detail, Usage
 
 GOLDEN = Path(__file__).parent / "golden" / "canonical"
 NAMES = ["design", "powershell", "task-executor"]
@@ -25,7 +25,9 @@ def read(lines, offset=0):
     def feed(items):
         for event, place, line in items:
             assert line in lines
-            data = {name: plain(value) for name in Data.__struct_fields__ if (value := getattr(event.data, name)) not in (None, msgspec.Raw(b""))}
+            said = event.data if isinstance(event.data, Detail) else Decoder().detail(line)
+            assert all(getattr(said, name) == getattr(event.data, name) for name in Data.__struct_fields__)
+            data = {name: plain(value) for name in Detail.__struct_fields__ if (value := getattr(said, name)) not in (None, msgspec.Raw(b""))}
             marks = {"lane": event.lane} if event.lane else {}
             told.append(
                 {
@@ -165,7 +167,7 @@ FIELDS = {
     "words for a number": ({"cost_usd": "much", "exit_code": 1.0}, {"exit_code": 1}),
     "not a number as text": ({"cost_usd": "NaN", "duration_ms": "inf", "exit_code": "x"}, {}),
     "text for usage": ({"usage": "12", "exit_code": 0}, {"exit_code": 0}),
-    "nulls": (dict.fromkeys(Data.__struct_fields__), {"tool_params": None, "result": None, "result_data": None, "output": None, "prompt": None}),
+    "nulls": (dict.fromkeys(Detail.__struct_fields__), {"tool_params": None, "result": None, "result_data": None, "output": None, "prompt": None}),
     "text for an outcome": ({"outcome": "completed"}, {}),
     "unknown fields": ({"anything": {"at": ["all"]}, "exit_code": 0}, {"exit_code": 0}),
     "any JSON for parameters": ({"tool_params": [1, {"a": None}], "exit_code": "0"}, {"tool_params": [1, {"a": None}], "exit_code": 0}),
@@ -296,7 +298,7 @@ def test_valid_lines_say_what_a_slow_reader_finds_in_them(rows, ascii_only, mark
     for line in lines:
         if line.removeprefix(b"\xef\xbb\xbf") != b"bad\n":
             found = json.loads(line.decode("utf-8-sig"))
-            data = {name: value for name, value in found["data"].items() if name in Data.__struct_fields__}
+            data = {name: value for name, value in found["data"].items() if name in Detail.__struct_fields__}
             expected.append((place, found["event_type"], datetime.fromisoformat(found["timestamp"]), found.get("lane"), data))
         place += len(line)
     told = [one for one in read(lines) if "fault" not in one]

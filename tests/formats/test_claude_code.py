@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import SILENT, Decoder, Memory
-from agentwatch.model import Data, Usage
+from agentwatch.model import Usage
 
 GOLDEN = Path(__file__).parent / "golden" / "claude-code"
 NAMES = ["read-tool", "rules", "session", "subagent"]
@@ -29,7 +29,8 @@ def decoded(lines, decoder=None, offset=0):
 
     def feed(items):
         for event, at, line in items:
-            data = {name: plain(getattr(event.data, name)) for name in Data.__struct_fields__ if getattr(event.data, name) not in (None, msgspec.Raw(b""))}
+            said = event.data
+            data = {name: plain(getattr(said, name)) for name in said.__struct_fields__ if getattr(said, name) not in (None, msgspec.Raw(b""))}
             marks = {"lane": event.lane} if event.lane else {}
             marks |= {"inferred": True} if event.inferred else {}
             told.append(

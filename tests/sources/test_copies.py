@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentwatch.sources import tailer
+from agentwatch.sources import adoption, tailer
 from tests.sources.harness import Tail, append, numbered, text
 
 FIRST = numbered(0, 40)
@@ -45,10 +45,12 @@ def test_a_copy_of_a_logs_beginning_is_not_read_when_the_log_is_gone(read: Tail,
     assert tail.restart().pump().lines == FIRST
 
 
-def test_a_copy_of_a_logs_beginning_is_not_read_before_the_log_after_a_restart(read: Tail, log: Path) -> None:
+@pytest.mark.parametrize("name", ["a.jsonl.1", "b.jsonl"])
+def test_a_copy_of_a_logs_beginning_is_not_read_before_the_log_after_a_restart(read: Tail, log: Path, name: str) -> None:
     """The copy is the older file and is looked at first, when its log seems to be carried by none."""
-    log.with_name("a.jsonl.1").write_bytes(text(FIRST[:10]))
-    os.utime(log.with_name("a.jsonl.1"), (1, 1))
+    copy = log.with_name(name)
+    copy.write_bytes(text(FIRST[:10]))
+    os.utime(copy, (1, 1))
     append(log, text(MORE))
     assert read.restart().pump().lines == [*FIRST, *MORE]
 
@@ -74,7 +76,7 @@ def test_a_log_rewritten_with_more_lines_is_read_on(tmp_path: Path, log: Path, l
 
 def test_a_copy_that_grows_while_it_is_compared_is_still_a_copy(read: Tail, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison sees half of it, the question whether it goes on sees all."""
-    copy, whole, shared = log.with_name("a.jsonl.1"), log.read_bytes(), tailer.shared
+    copy, whole, shared = log.with_name("a.jsonl.1"), log.read_bytes(), adoption.shared
 
     def grows(*arguments) -> int:
         common = shared(*arguments)
@@ -82,7 +84,7 @@ def test_a_copy_that_grows_while_it_is_compared_is_still_a_copy(read: Tail, log:
         return common
 
     copy.write_bytes(whole[: len(whole) // 2])
-    monkeypatch.setattr(tailer, "shared", grows)
+    monkeypatch.setattr(adoption, "shared", grows)
     assert read.pump().lines == FIRST
 
 

@@ -47,7 +47,7 @@ class Reader:
             found = head(self.file)
             if found is None:
                 return self
-            self.cursor = Cursor("a", "/a", found)
+            self.cursor = Cursor("a", "/a", found, 0)
         while True:
             turn, self.scanned = read_turn(self.file, self.cursor, self.scanned, self.max_line_bytes, self.turn_bytes)
             self.found = turn.found

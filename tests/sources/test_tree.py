@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentwatch.sources.tree import Root, is_output, look, scope_of, shown, source_of, walk
@@ -51,6 +51,7 @@ PIECES = st.lists(
 
 @settings(deadline=None)
 @given(PIECES.map("".join))
+@example("a-20260209-20260209.jsonl")
 def test_any_name_has_one_source_and_a_source_is_its_own(name: str) -> None:
     """A name without its rotation is no rotated one, so that siblings meet in one source; nothing is raised, and nothing takes long."""
     found = source_of(name)

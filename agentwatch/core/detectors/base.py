@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agentwatch.core.state import MOST_KEYS, Lane, Session, Window
-from agentwatch.model import Alert, Event
+from agentwatch.model import Alert, Detail, Event
 
-Handler = Callable[[Session, Lane, Event, int, list[Alert]], None]
-"""Gets the attempt, its lane, the event, the offset of the event's line, and the list that new alerts are added to."""
+Handler = Callable[[Session, Lane, Event, Detail, int, list[Alert]], None]
+"""Gets the attempt, its lane, the event, all that the event says, the offset of its line, and the list that new alerts are added to."""
 
 
 class Detector(Protocol):
@@ -15,7 +15,7 @@ class Detector(Protocol):
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """Which event types it wants to see, and what sees them; `failure` stands for whatever carries `is_error`."""
+        """Which of the seldom event types it wants to see, and what sees them. What fills a log is given to it by `core/steps.py`."""
 
 
 def bounded(windows: dict[str, Window], key: str) -> Window:

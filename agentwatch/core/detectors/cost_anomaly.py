@@ -7,7 +7,7 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import Lane, Session
-from agentwatch.model import Alert, Event
+from agentwatch.model import Alert, Detail, Event
 
 MOST_USD = 1e12
 """What is counted of a nonsensical cost: a checkpoint has no larger integers."""
@@ -42,9 +42,13 @@ class CostAnomaly:
             self._reporter.escalate(session, episode, self._finding(session, at, place, duration_ms), out)
             episode.next_count = cents * GROWTH
 
-    def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        session.cost_usd = max(session.cost_usd, min(event.data.cost_usd or 0.0, MOST_USD))
-        self.spent(session, event.timestamp, place, out, event.data.duration_ms)
+    def is_high(self, session: Session, event: Event) -> bool:
+        """Whether a `session_end` leaves the session above its limit."""
+        return max(session.cost_usd, event.data.cost_usd or 0.0) > self._limit
+
+    def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        session.cost_usd = max(session.cost_usd, min(detail.cost_usd or 0.0, MOST_USD))
+        self.spent(session, event.timestamp, place, out, detail.duration_ms)
 
     def _finding(self, session: Session, at: datetime, place: int, duration_ms: float | None) -> Finding:
         lasted = timedelta(milliseconds=max(0.0, min(duration_ms, MOST_MS))) if duration_ms is not None else at - session.started

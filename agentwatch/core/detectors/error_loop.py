@@ -7,7 +7,7 @@ from agentwatch.core.detectors.base import Handler, bounded
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import fingerprint, is_own_failure, result_text
 from agentwatch.core.state import MOST_KEYS, ErrorKind, Lane, Session, Window
-from agentwatch.model import Alert, Event, Status, decoded
+from agentwatch.model import Alert, Detail, Event, Status, decoded
 
 SAMPLE = 200
 LONGEST_NAME = 200
@@ -27,27 +27,27 @@ class ErrorLoop:
         self._threshold = limits.error_loop_threshold
         self._window = limits.error_loop_window
         self._reporter = reporter
-        self.handlers: dict[str, Handler] = {"error": self.error, "failure": self.result, "session_end": self.end}
+        self.handlers: dict[str, Handler] = {"error": self.error, "session_end": self.end}
 
-    def error(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        message = event.data.error_message or ""
+    def error(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        message = detail.error_message or ""
         if lane.last_failure is not None and lane.last_failure_at is not None:
             told = message[:SAMPLE] == lane.last_failure and abs(event.timestamp - lane.last_failure_at) <= RIGHT_AFTER
             lane.last_failure = lane.last_failure_at = None
             if told:
                 return
-        key = event.data.error_fingerprint or (fingerprint(message) if message else event.data.error_category or "unknown")
-        self._count(session, lane, event, place, key, message, out)
+        key = detail.error_fingerprint or (fingerprint(message) if message else detail.error_category or "unknown")
+        self._count(session, lane, event, detail, place, key, message, out)
 
-    def result(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        message = event.data.error_message or result_text(decoded(event.data.result))
+    def result(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        message = detail.error_message or result_text(decoded(detail.result))
         if not message or not is_own_failure(message):
             return
         lane.last_failure, lane.last_failure_at = message[:SAMPLE], event.timestamp
-        key = event.data.error_fingerprint or f"{event.data.tool_name or 'tool'}: {fingerprint(message)}"
-        self._count(session, lane, event, place, key, message, out)
+        key = detail.error_fingerprint or f"{detail.tool_name or 'tool'}: {fingerprint(message)}"
+        self._count(session, lane, event, detail, place, key, message, out)
 
-    def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+    def end(self, session: Session, _lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
         """A session that ends tells that its loops have ended with it."""
         for name, episode in (session.episodes or {}).items():
             kind, _, key = name.partition(":")
@@ -64,7 +64,7 @@ class ErrorLoop:
             )
             self._reporter.recover(session, finding, out)
 
-    def _count(self, session: Session, lane: Lane, event: Event, place: int, key: str, message: str, out: list[Alert]) -> None:
+    def _count(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, key: str, message: str, out: list[Alert]) -> None:
         at = event.timestamp
         if len(key) > LONGEST_NAME:
             key = fingerprint(key)
@@ -76,7 +76,7 @@ class ErrorLoop:
         if known is not None:
             known.count += 1
         elif len(kinds) < MOST_KEYS:
-            kinds[key] = ErrorKind(1, event.data.error_category, message[:SAMPLE])
+            kinds[key] = ErrorKind(1, detail.error_category, message[:SAMPLE])
         if lane.errors is None:
             lane.errors = {}
         window = lane.errors.get(key)

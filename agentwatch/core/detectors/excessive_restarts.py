@@ -4,7 +4,7 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import Lane, Session, Window
-from agentwatch.model import Alert, Event, Status
+from agentwatch.model import Alert, Detail, Event, Status
 
 SUCCESS = frozenset({"success", "completed"})
 """The two vocabularies of success (contract, section 3)."""
@@ -23,13 +23,13 @@ class ExcessiveRestarts:
         self._reporter = reporter
         self.handlers: dict[str, Handler] = {"session_start": self.start, "session_end": self.end}
 
-    def start(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        if event.data.prompt_type not in ("followup", "retry"):
+    def start(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        if detail.prompt_type not in ("followup", "retry"):
             return
         if session.restarts is None:
             session.restarts = Window()
         window = session.restarts
-        reason = event.data.followup_reason or event.data.prompt_type
+        reason = detail.followup_reason or detail.prompt_type
         crossed = window.push(event.timestamp, place, self._threshold) and window.within(self._window)
 
         def describe(count: int, status: Status) -> Finding:
@@ -45,12 +45,12 @@ class ExcessiveRestarts:
 
         self._reporter.count(session, "excessive_restarts", "attempt", event.timestamp, crossed=crossed, size=self._threshold, describe=describe, out=out)
 
-    def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        if succeeded(event):
+    def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        if succeeded(detail):
             session.restarts = None
 
 
-def succeeded(event: Event) -> bool:
+def succeeded(detail: Detail) -> bool:
     """Whether a `session_end` tells success, in either vocabulary."""
-    outcome = event.data.outcome
-    return event.data.completion_status in SUCCESS or (outcome is not None and outcome.status in SUCCESS)
+    outcome = detail.outcome
+    return detail.completion_status in SUCCESS or (outcome is not None and outcome.status in SUCCESS)

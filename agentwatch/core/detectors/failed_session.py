@@ -6,7 +6,7 @@ from agentwatch.core.detectors.excessive_restarts import succeeded
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import is_transient
 from agentwatch.core.state import Lane, Session
-from agentwatch.model import Alert, Event
+from agentwatch.model import Alert, Detail, Event
 
 TRANSIENT_SHARE = 0.8
 """From this share of transient errors on, another provider or a pause helps more than a look at the code (detection.md, section 5)."""
@@ -22,9 +22,9 @@ class FailedSession:
         self._reporter = reporter
         self.handlers: dict[str, Handler] = {"session_end": self.end}
 
-    def end(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        failed = event.data.completion_status == "failed" or (event.data.outcome is not None and event.data.outcome.status == "failed")
-        if not failed or succeeded(event) or session.errors < self._threshold:
+    def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        failed = detail.completion_status == "failed" or (detail.outcome is not None and detail.outcome.status == "failed")
+        if not failed or succeeded(detail) or session.errors < self._threshold:
             return
         by_count = sorted((session.kinds_of_error or {}).items(), key=lambda item: -item[1].count)
         passing = sum(kind.count for name, kind in by_count if is_transient(kind.category, name, kind.sample))

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.limits import Limits
-from agentwatch.core.state import Episode, Session
+from agentwatch.core.state import Episode, Session, open_calls
 from agentwatch.model import Alert, Data, Event, decoded
 
 ESCALATE_AFTER = 3
@@ -59,9 +59,9 @@ class StuckAgent:
         """How long this session may be silent from its last event on (None: for ever), and for what it waits."""
         main = session.main
         hands_over = main.owes == "user" or (main.owes == "text" and session.rich)
-        if hands_over and not main.open_calls:  # whatever a sub-agent left open: the turn is over
+        if hands_over and not main.is_open and not main.open_calls:  # whatever a sub-agent left open: the turn is over
             return None, "user"
-        calls = [call.data for lane in (main, *(session.lanes or {}).values()) for call in (lane.open_calls or {}).values()]
+        calls = [call.data for lane in (main, *(session.lanes or {}).values()) for call in open_calls(lane)]
         if calls:
             return self._for_calls(session, calls)
         return (MODEL_PATIENCE if session.rich and not self._limits.stuck_is_explicit else self._limits.stuck), "model"

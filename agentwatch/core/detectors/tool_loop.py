@@ -4,14 +4,12 @@ import re
 from datetime import timedelta
 from zlib import crc32
 
-import msgspec
-
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler, bounded
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import call_signature, normalise_result, result_text
-from agentwatch.core.state import EMPTY_BYTES, MOST_PARAMS_BYTES, Lane, Repeat, Session, Window
-from agentwatch.model import Alert, Event, Status, decoded
+from agentwatch.core.state import Lane, Repeat, Session, Window
+from agentwatch.model import Alert, Data, Detail, Event, Status, decoded
 
 POLL_TOOLS = frozenset({"BashOutput", "TaskOutput", "AgentOutput", "write_stdin", "read_bash", "read_output", "wait", "wait_agent", "process", "task_list"})
 """Tools whose purpose is to be asked again (detection.md, section 5)."""
@@ -42,24 +40,26 @@ class ToolLoop:
         self._window = limits.tool_loop_window
         self._repeats = limits.tool_loop_repeats
         self._reporter = reporter
-        self.handlers: dict[str, Handler] = {"tool_call": self.call, "tool_result": self.result, "user_message": self.user, "followup_sent": self.user}
+        self.handlers: dict[str, Handler] = {"user_message": self.user, "followup_sent": self.user}
 
     def call(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
-        data = event.data
-        name = data.tool_name or "unknown"
-        params = data.tool_params
-        if session.shows_params or len(params) > EMPTY_BYTES:
-            session.shows_params = True
-            repeat = lane.repeat
-            if repeat is not None and repeat.tool_name == name and _same_call(repeat, params):
-                if data.msg_id is None or data.msg_id != repeat.message:
-                    repeat.message = data.msg_id
-                    repeat.count += 1
-                return
+        """A call that may be the one before it again; both carry their parameters."""
+        before, data, repeat = lane.call, event.data, lane.repeat
+        if before is None or before.data.tool_name != data.tool_name or not _same_call(before.data, data):
             if repeat is not None and repeat.same:
                 self._over(session, repeat, event, place, out)
-            lane.repeat = Repeat(name, _kept(params), event.timestamp, place, message=data.msg_id)
-            return
+            lane.repeat = None
+        elif repeat is not None:
+            if data.msg_id is None or data.msg_id != repeat.message:
+                repeat.message = data.msg_id
+                repeat.count += 1
+        elif data.msg_id is None or data.msg_id != before.data.msg_id:
+            params = data.tool_params
+            lane.repeat = Repeat(data.tool_name or "unknown", crc32(params), _polls(data), before.timestamp, lane.call_place, count=2, message=data.msg_id)
+
+    def name(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        """A call of which only the tool's name is known."""
+        name = event.data.tool_name or "unknown"
         if lane.tools is None:
             lane.tools = {}
         window = lane.tools.get(name)
@@ -84,15 +84,16 @@ class ToolLoop:
         self._reporter.count(session, "tool_loop", name, event.timestamp, crossed=True, size=self._threshold, describe=describe, out=out)
 
     def result(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+        """What a call brought, after it was made at least twice."""
         repeat = lane.repeat
-        if repeat is None or repeat.count < 2:
-            return
-        if event.data.tool_name is not None and event.data.tool_name != repeat.tool_name:  # late, of a call before these
+        if repeat is None or (event.data.tool_name is not None and event.data.tool_name != repeat.tool_name):  # late, of a call before these
             return
         if event.data.is_error:  # the same failing call is an error loop
             if repeat.same:
                 self._over(session, repeat, event, place, out)
             lane.repeat = None
+            if not lane.is_open:
+                lane.call = None
             return
         said = decoded(event.data.result)
         text = normalise_result(result_text(said))
@@ -107,7 +108,7 @@ class ToolLoop:
         repeat.result = result
         # The first call's result was not looked at; parallel calls have been made before the first result comes back.
         told = min(repeat.same + 1, repeat.count)
-        crossed = told >= self._repeats and (not _polls(repeat) or _in_vain(told, event.timestamp - repeat.first_at))
+        crossed = told >= self._repeats and (not repeat.polls or _in_vain(told, event.timestamp - repeat.first_at))
 
         def describe(count: int, status: Status) -> Finding:
             again, began = "repeats", repeat.first_at
@@ -119,11 +120,11 @@ class ToolLoop:
 
         self._reporter.count(session, "tool_loop", _key(repeat, event.lane), event.timestamp, crossed=crossed, size=told, describe=describe, out=out)
 
-    def user(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
+    def user(self, session: Session, lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
         """A person spoke: whatever went round in circles before has ended."""
         if lane.repeat is not None and lane.repeat.same:
             self._over(session, lane.repeat, event, place, out)
-        lane.repeat = None
+        lane.repeat = lane.call = None
 
     def _over(self, session: Session, repeat: Repeat, event: Event, place: int, out: list[Alert]) -> None:
         text = f"{session.attempt_id} stopped repeating {repeat.tool_name} after {repeat.count} calls in {span(event.timestamp - repeat.first_at)}"
@@ -142,24 +143,22 @@ class ToolLoop:
 
 def _key(repeat: Repeat, lane: str | None) -> str:
     """What an episode is known by. Two lanes that go round in the same circle are two incidents."""
-    return f"{lane or ''}:{repeat.tool_name}:{crc32(repeat.params):08x}"
+    return f"{lane or ''}:{repeat.tool_name}:{repeat.params:08x}"
 
 
-def _kept(params: msgspec.Raw) -> msgspec.Raw:
-    """What is remembered of parameters: themselves, or their length and checksum where they are long."""
-    if not params:
-        return msgspec.Raw(b"null")  # a snapshot needs a JSON value
-    return params if len(params) <= MOST_PARAMS_BYTES else msgspec.Raw(b'"%d:%08x"' % (len(params), crc32(params)))
-
-
-def _same_call(repeat: Repeat, params: msgspec.Raw) -> bool:
-    """Whether two calls of one tool say the same. The costly comparison is made only where lengths are near each other."""
-    params = _kept(params)
-    if params == repeat.params:
+def may_be_same(one: Data, other: Data) -> bool:
+    """Whether two calls of one tool may say the same. The costly comparison is made only where lengths are near each other."""
+    if one.tool_params == other.tool_params:
         return True
-    if abs(len(params) - len(repeat.params)) > NEAR_BYTES or not (MAY_DIFFER(params) or MAY_DIFFER(repeat.params)):
-        return False
-    return call_signature(repeat.tool_name, decoded(params)) == call_signature(repeat.tool_name, decoded(repeat.params))
+    near = abs(len(one.tool_params) - len(other.tool_params)) <= NEAR_BYTES
+    return near and bool(MAY_DIFFER(one.tool_params) or MAY_DIFFER(other.tool_params))
+
+
+def _same_call(one: Data, other: Data) -> bool:
+    if one.tool_params == other.tool_params:
+        return True
+    name = one.tool_name or "unknown"
+    return may_be_same(one, other) and call_signature(name, decoded(one.tool_params)) == call_signature(name, decoded(other.tool_params))
 
 
 def _in_vain(polls: int, lasted: timedelta) -> bool:
@@ -169,5 +168,5 @@ def _in_vain(polls: int, lasted: timedelta) -> bool:
     return polls >= SLOW_REPEATS and lasted >= SLOWLY_POLLED_FOR
 
 
-def _polls(repeat: Repeat) -> bool:
-    return repeat.tool_name in POLL_TOOLS or any(word in bytes(repeat.params) for word in (b"sleep ", b"--watch", b"--follow"))
+def _polls(call: Data) -> bool:
+    return call.tool_name in POLL_TOOLS or any(word in bytes(call.tool_params) for word in (b"sleep ", b"--watch", b"--follow"))
