@@ -18,6 +18,10 @@ NOTHING = msgspec.Raw(b"")
 """A JSON value that was not there: falsy, as every absent field of `Data` is."""
 
 
+NO_MEMORY = msgspec.Raw(b"null")
+"""What a decoder remembers that remembers nothing. One object, which the encoder knows as a default and leaves out."""
+
+
 def decoded(raw: msgspec.Raw) -> object:
     """The JSON value that was left undecoded; None where there was none, or where it is no text after all."""
     try:
@@ -215,7 +219,7 @@ class Cursor(msgspec.Struct, gc=False, omit_defaults=True):
     second: str = ""
     skipping: bool = False
     format: str | None = None
-    memory: msgspec.Raw = msgspec.Raw(b"null")
+    memory: msgspec.Raw = NO_MEMORY
     device: int = 0
     inode: int = 0
     size: int = 0

@@ -13,7 +13,7 @@ from agentwatch import checkpoint
 from agentwatch.checkpoint import NAME, Checkpoint, FaultCount
 from agentwatch.core.engine import Scope, Snapshot
 from agentwatch.core.state import Episode, Lane, Repeat, Session, Window
-from agentwatch.model import AlertPosition, Context, Cursor, Data, Event, Fault
+from agentwatch.model import NO_MEMORY, AlertPosition, Context, Cursor, Data, Event, Fault
 
 AT = datetime(2026, 2, 9, 10, 0, 0, 123456, tzinfo=UTC)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -58,12 +58,38 @@ SESSIONS = st.builds(
 CHECKPOINTS = st.builds(
     Checkpoint,
     alerts=st.builds(AlertPosition, PLACES, PLACES, st.lists(TEXT, max_size=3)),
-    cursors=st.lists(st.builds(Cursor, TEXT, TEXT, TEXT, PLACES, format=st.none() | TEXT, memory=RAW, skipping=st.booleans()), max_size=3),
+    cursors=st.lists(
+        st.builds(
+            Cursor,
+            TEXT,
+            TEXT,
+            TEXT,
+            PLACES,
+            format=st.none() | TEXT,
+            memory=RAW.map(lambda raw: NO_MEMORY if raw == NO_MEMORY else raw),
+            skipping=st.booleans(),
+        ),
+        max_size=3,
+    ),
     engine=st.builds(Snapshot, st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2)),
     events=PLACES,
     alerts_by_type=st.dictionaries(TEXT, PLACES, max_size=3),
     faults=st.lists(st.builds(FaultCount, st.builds(Fault, TEXT, PLACES, TEXT, TEXT), PLACES), max_size=3),
 )
+
+
+def test_it_is_written_in_pieces(tmp_path):
+    """More of everything than goes into one."""
+    count = 2 * checkpoint.BATCH + 1
+    sessions = {f"a{n}": Session(f"a{n}", "log", Context(), AT, n, AT, AT, Lane()) for n in range(count)}
+    saved = Checkpoint(
+        cursors=[Cursor(f"s{n}", "path", "head", n) for n in range(count)],
+        engine=Snapshot({"": Scope(sessions), "run": Scope(), "other": Scope({"a": sessions["a1"]}, {}, {})}),
+    )
+    checkpoint.save(tmp_path, saved)
+    loaded, problem = checkpoint.load(tmp_path)
+    assert problem is None
+    assert msgspec.json.encode(loaded) == msgspec.json.encode(saved)
 
 
 @given(saved=CHECKPOINTS)
