@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
-SOURCES := agentwatch tests benchmarks
+SOURCES := agentwatch tests benchmarks fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture lock clean
+.PHONY: help run demo test check bench torture fuzz lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,9 +31,15 @@ bench: .venv/dev.stamp ## measure speed and memory
 torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracle; takes long
 	$(BIN)/pytest -m torture
 
+fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
+	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
+	for target in lines formats; do mkdir -p .cache/fuzz/$$target && \
+		$(BIN)/python -m fuzz.$$target .cache/fuzz/$$target fuzz/seeds/$$target -max_total_time=600 -timeout=10 || exit 1; done
+
 lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
 	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
+	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
