@@ -22,6 +22,8 @@ STATUS = "status.json"
 VERSION = 1
 SUM_BYTES = 16
 BATCH = 200
+STRANGE_FROM, STRANGE_SHARE = 100, 0.05
+"""So many lines say something, and of the real files that were read no more than 0.5 % are unknown (formats/README.md)."""
 
 
 class FaultCount(msgspec.Struct):
@@ -29,6 +31,24 @@ class FaultCount(msgspec.Struct):
 
     fault: Fault
     count: int = 1
+
+
+class Reading(msgspec.Struct):
+    """How well one format is understood: lines of kinds that nobody knows, by kind, and how many of the `recent` lines they were."""
+
+    unknown: dict[str, int] = {}
+    recent: int = 0
+    recent_unknown: int = 0
+    is_told: bool = False
+
+    def problem(self) -> str | None:
+        """What to say where so many are unknown that the agent must write another format now; None as long as it is well."""
+        if self.recent < STRANGE_FROM or self.recent_unknown < STRANGE_SHARE * self.recent:
+            return None
+        return (
+            f"{self.recent_unknown / self.recent:.0%} of the last {self.recent:,} lines are of kinds that this agentwatch does not know:"
+            " the agent may write a new format, and alerts about it may be missing; look for a newer agentwatch"
+        )
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -66,6 +86,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     events: int = 0
     alerts_by_type: dict[str, int] = {}
     faults: list[FaultCount] = []
+    formats: dict[str, Reading] = {}
 
 
 class _Version(msgspec.Struct):

@@ -66,7 +66,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     """
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     held = setup.lock(setup.state_dir(log_dir))
-    pipeline = Pipeline(None, setup.limits(loaded), Prices())
+    pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
     tailer = _tailer(loaded, environ, home, [], pipeline.fault)
     log = AlertLog(log_dir / ALERTS, None, _complain_and_wait(report))
     try:
@@ -214,7 +214,7 @@ class Daemon:
             self._report(
                 f"the checkpoint is not used ({problem}) and set aside as `{checkpoint.NAME}.bad`: reading all logs again; alerts that stand in the file are not written twice"
             )
-        pipeline = Pipeline(saved, setup.limits(loaded), Prices())
+        pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, self._wait_for_disk(pipeline))
         tailer = _tailer(loaded, self._environ, self._home, saved.cursors if saved else [], pipeline.fault)
         watch = self._watch = Watch(tailer.roots)

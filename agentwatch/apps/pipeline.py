@@ -1,13 +1,14 @@
 """The data's way through the program, from a turn of the tailer to lines in the alert log and a checkpoint."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
 from agentwatch import checkpoint
 from agentwatch.alert_log import AlertLog
-from agentwatch.checkpoint import Checkpoint, FaultCount
+from agentwatch.checkpoint import Checkpoint, FaultCount, Reading
 from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
 from agentwatch.core.steps import Price
@@ -21,12 +22,20 @@ MOST_FAULTS = 1000
 RECOGNISE_LINES = 50
 """How many lines of a turn are asked for their format. A file that does not say is asked again at its next turn."""
 
+UNKNOWN = "unknown_type:"
+"""What a decoder calls a line of a kind that it does not know: counted by kind, and no fault."""
+
+MOST_KINDS = 100
+WINDOW = 2000
+
 
 class Pipeline:
     """Owns what is counted. Everything that must survive a crash leaves through `save`."""
 
-    def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price) -> None:
+    def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price, report: Callable[[str], None]) -> None:
         saved = saved or Checkpoint()
+        self._report = report
+        self._formats = saved.formats
         self._events_before = saved.events
         self.alerts_by_type = saved.alerts_by_type
         self._faults = {(one.fault.path, one.fault.kind): one for one in saved.faults}
@@ -98,6 +107,7 @@ class Pipeline:
                 events=self.events,
                 alerts_by_type=self.alerts_by_type,
                 faults=list(self._faults.values()),
+                formats=self._formats,
             ),
         )
         self.has_moved = False
@@ -117,14 +127,39 @@ class Pipeline:
 
     def _read(self, decoder: Format, stream: Stream, lines: list[bytes], offset: int, alerts: list[Alert]) -> None:
         source, scope = stream.cursor.source, stream.scope
+        unknown: Counter[str] = Counter()
 
         def feed(items: Iterable[Item]) -> None:
             self.engine.feed(source, scope, items, decoder, alerts)
 
         def fault(place: int, kind: str, detail: str) -> None:
-            self.fault(Fault(source, place, kind, detail))
+            if kind.startswith(UNKNOWN):
+                unknown[kind.removeprefix(UNKNOWN)] += 1
+            else:
+                self.fault(Fault(source, place, kind, detail))
 
         decoder.read(lines, offset, feed, fault)
+        self._understood(decoder.name, len(lines), unknown)
+
+    def _understood(self, name: str, lines: int, unknown: Counter[str]) -> None:
+        """Notice a version of an agent that writes what this one of ours does not know."""
+        reading = self._formats.get(name)
+        if reading is None:
+            reading = self._formats[name] = Reading()
+        if reading.recent >= WINDOW:
+            reading.recent //= 2
+            reading.recent_unknown //= 2
+        reading.recent += lines
+        if not unknown:
+            return
+        reading.recent_unknown += unknown.total()
+        for kind, count in unknown.items():
+            shown = safe(kind, 80)
+            if shown in reading.unknown or len(reading.unknown) < MOST_KINDS:
+                reading.unknown[shown] = reading.unknown.get(shown, 0) + count
+        if not reading.is_told and (said := reading.problem()):
+            reading.is_told = True
+            self._report(f"{name}: {said}")
 
     def _unrecognised(self, source: str, lines: list[bytes], offset: int) -> None:
         for line in lines:

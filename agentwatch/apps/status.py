@@ -47,7 +47,7 @@ class Inotify(msgspec.Struct):
 
 
 class Health(msgspec.Struct, kw_only=True):
-    """As `status --json` has it (contract, section 6). `problem` says why the saved state cannot be shown, if it cannot.
+    """As `status --json` has it (contract, section 6). `unknown` counts lines of unknown kinds by format and kind; `strange` says for which formats they are too many. `problem` says why the saved state cannot be shown, if it cannot.
 
     `events_per_s` is the mean of the last minute; `last_event_at` is None where the running daemon has seen no event yet.
     """
@@ -62,6 +62,8 @@ class Health(msgspec.Struct, kw_only=True):
     last_event_at: datetime | None
     alerts: dict[str, int]
     faults: list[CountedFault]
+    unknown: dict[str, dict[str, int]]
+    strange: dict[str, str]
     inotify: Inotify
     saved_at: datetime | None
     problem: str | None
@@ -91,6 +93,8 @@ def look(log_dir: Path) -> Health:
         last_event_at=live.last_event_at if live else None,
         alerts=saved.alerts_by_type,
         faults=[CountedFault(one.fault.path, one.fault.offset, one.fault.kind, one.count, one.fault.detail) for one in saved.faults],
+        unknown={name: reading.unknown for name, reading in saved.formats.items() if reading.unknown},
+        strange={name: said for name, reading in saved.formats.items() if (said := reading.problem())},
         inotify=Inotify(live.inotify_ok, live.inotify_detail) if live else Inotify(ok=False, detail="no daemon says so"),
         saved_at=datetime.fromtimestamp(written_at, UTC) if written_at is not None else None,
         problem=problem,
@@ -115,6 +119,7 @@ def page(health: Health) -> Iterable[Block]:
         yield para("inotify ", how)
     yield from _alerts(health.alerts)
     yield from _files(health)
+    yield from _unknown(health)
     yield from _faults(health.faults)
 
 
@@ -153,6 +158,17 @@ def _files(health: Health) -> Iterable[Block]:
     yield Table((">unread bytes", ">size", "format", "file"), rows)
     if len(files) > MOST_FILES:
         yield para(Word(f"and {len(files) - MOST_FILES:,} more files: `agentwatch status --json` has them all", "dim"), indent=2)
+
+
+def _unknown(health: Health) -> Iterable[Block]:
+    """Lines of kinds that nobody knows. A few are no fault: agents add kinds with every release."""
+    if health.unknown:
+        rows = [(name, kind, count) for name, kinds in health.unknown.items() for kind, count in kinds.items()]
+        rows.sort(key=lambda row: -row[2])
+        yield para()
+        yield Table((">lines", "of an unknown kind", "format"), [(Word(f"{count:,}"), Word(kind), Word(name)) for name, kind, count in rows[:MOST_FAULTS]])
+    for name, said in health.strange.items():
+        yield para(Word(name, "bad"), f"  {said}")
 
 
 def _faults(faults: list[CountedFault]) -> Iterable[Block]:

@@ -1,5 +1,6 @@
 """`agentwatch status` against real daemons and real damage."""
 
+import json
 import re
 import signal
 from datetime import UTC, datetime, timedelta
@@ -114,3 +115,22 @@ def test_names_cannot_move_the_cursor(place, daemon):
     shown = place.run("status").stdout
     assert "evil" in shown
     assert "\x1b" not in shown
+
+
+def claude(kind, n):
+    return json.dumps({"type": kind, "sessionId": "s1", "uuid": f"u{n}", "timestamp": "2026-11-22T10:00:00Z", "message": {"role": "user", "content": "hi"}}) + "\n"
+
+
+@pytest.mark.parametrize(("new", "strange"), [(3, False), (40, True)], ids=["a new kind", "a new format"])
+def test_lines_of_unknown_kinds_are_counted_and_many_of_them_are_told(place, daemon, new, strange):
+    """A few are no fault; a twentieth of all says that the agent writes another format now, and the daemon says so once."""
+    (place.logs / "session.jsonl").write_text("".join(claude("user", n) for n in range(200)) + "".join(claude("hologram", n) for n in range(new)))
+    _, found = settled(place, lambda found: found["unknown"])
+    assert found["unknown"] == {"claude-code": {"hologram": new}}
+    assert found["faults"] == []
+    assert ("claude-code" in found["strange"]) is strange
+    shown = place.run("status").stdout
+    assert "hologram" in shown
+    assert ("may write a new format" in shown) is strange
+    daemon.terminate()
+    assert ("may write a new format" in daemon.communicate(timeout=20)[1]) is strange
