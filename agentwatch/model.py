@@ -121,6 +121,7 @@ class Detail(Data, gc=False, omit_defaults=True):
     reason: str | None = None
     interrupted: bool | None = None
     new_status: str | None = None
+    stream_type: str | None = None
 
 
 class Outcome(msgspec.Struct, gc=False):

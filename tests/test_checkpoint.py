@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentwatch import checkpoint
 from agentwatch.checkpoint import NAME, Checkpoint, FaultCount
 from agentwatch.core.engine import Scope, Snapshot
-from agentwatch.core.state import Episode, Lane, Repeat, Session, Window
+from agentwatch.core.state import Cycle, Episode, Failure, Failures, Lane, Loops, Same, Session, Talk, Window
 from agentwatch.model import NO_MEMORY, AlertPosition, Context, Cursor, Data, Event, Fault
 
 AT = datetime(2026, 2, 9, 10, 0, 0, 123456, tzinfo=UTC)
@@ -24,6 +24,21 @@ RAW = st.recursive(st.none() | st.integers() | TEXT, lambda inner: st.lists(inne
 )
 WINDOWS = st.builds(Window, st.lists(TIMES, max_size=4), st.lists(PLACES, max_size=4))
 CALLS = st.builds(Event, TIMES, TEXT, st.just("tool_call"), st.builds(Data, tool_name=st.none() | TEXT, tool_params=RAW))
+TURNS = PLACES | TEXT
+SAME = st.builds(Same, PLACES, PLACES, PLACES, TURNS, TIMES, PLACES)
+LOOPS = st.builds(
+    Loops,
+    PLACES,
+    PLACES,
+    PLACES,
+    TURNS,
+    st.lists(PLACES, max_size=3),
+    st.dictionaries(PLACES, SAME, max_size=2),
+    cycle=st.none() | st.builds(Cycle, PLACES, PLACES, PLACES, TIMES, PLACES, st.booleans()),
+    told=st.dictionaries(TEXT, PLACES, max_size=2),
+)
+FAILURE = st.builds(Failure, TEXT, PLACES, TURNS, TIMES, PLACES, st.booleans())
+FAILURES = st.builds(Failures, st.dictionaries(TEXT, FAILURE, max_size=2), PLACES, PLACES, PLACES, TURNS, storm=st.none() | FAILURE)
 LANES = st.builds(
     Lane,
     tools=st.none() | st.dictionaries(TEXT, WINDOWS, max_size=3),
@@ -31,7 +46,11 @@ LANES = st.builds(
     call=st.none() | CALLS,
     is_open=st.booleans(),
     open_calls=st.none() | st.dictionaries(TEXT, CALLS, max_size=3),
-    repeat=st.none() | st.builds(Repeat, TEXT, PLACES, st.booleans(), TIMES, PLACES),
+    recent=st.binary(max_size=8),
+    loops=st.none() | LOOPS,
+    failures=st.none() | FAILURES,
+    said=st.none() | TEXT,
+    talk=st.none() | st.builds(Talk, PLACES, PLACES, PLACES, TEXT, TIMES, PLACES),
     last_failure=st.none() | TEXT,
     owes=st.sampled_from(["model", "user"]),
 )

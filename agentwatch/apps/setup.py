@@ -12,7 +12,7 @@ from stat import S_ISREG
 
 from agentwatch.core.limits import Limits
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
-from agentwatch.formats.registry import FORMATS
+from agentwatch.formats.registry import CONTAINERS, FORMATS, Container
 from agentwatch.settings import Loaded
 from agentwatch.sources.tree import Root
 
@@ -28,12 +28,15 @@ def limits(loaded: Loaded) -> Limits:
     return Limits(
         error_loop_threshold=settings.error_loop.threshold,
         error_loop_window=timedelta(seconds=settings.error_loop.window_s),
+        error_loop_is_explicit=loaded.explicit("error_loop.threshold") or loaded.explicit("error_loop.window_s"),
         tool_loop_threshold=settings.tool_loop.threshold,
         tool_loop_window=timedelta(seconds=settings.tool_loop.window_s),
+        tool_loop_is_explicit=loaded.explicit("tool_loop.threshold") or loaded.explicit("tool_loop.window_s"),
         tool_loop_repeats=settings.tool_loop.repeats,
         stuck=timedelta(milliseconds=settings.stuck.threshold_ms),
         stuck_is_explicit=loaded.explicit("stuck.threshold_ms"),
         cost_usd=settings.cost.usd_per_session,
+        cost_is_explicit=loaded.explicit("cost.usd_per_session"),
         restarts_threshold=settings.restarts.threshold,
         restarts_window=timedelta(seconds=settings.restarts.window_s),
         failed_session_threshold=settings.failed_session.threshold,
@@ -46,18 +49,37 @@ def roots(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> tupl
 
     Raises SettingsError for a format that does not exist.
     """
-    chosen = set(loaded.settings.logs.sources)
-    unknown = sorted(chosen - {"all", "none", *FORMATS})
-    if unknown:
-        raise SettingsError(
-            f"`logs.sources` from {loaded.origins['logs.sources']}: there is no format `{unknown[0]}`", hint=f"known are all, none, {', '.join(FORMATS)}"
-        )
+    chosen = _chosen(loaded)
     found = [Root(_real(loaded.settings.logs.dir), is_log_dir=True)]
     if home is not None:
         for name, row in FORMATS.items():
             if "all" in chosen or name in chosen:
                 found.extend(Root(_real(place), is_log_dir=False, format=name) for place in row.places(environ, home))
     return tuple(dict.fromkeys(found))
+
+
+def containers(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> list[tuple[Root, Container]]:
+    """Where documents and databases are looked for, each place with the format that they are in there.
+
+    Raises SettingsError for a format that does not exist.
+    """
+    chosen = _chosen(loaded)
+    log_dir = Root(_real(loaded.settings.logs.dir), is_log_dir=True)
+    found = [(log_dir, row) for row in CONTAINERS.values() if row.log_shape is not None]
+    if home is not None:
+        for name, row in CONTAINERS.items():
+            if "all" in chosen or name in chosen:
+                found.extend((Root(_real(place), is_log_dir=False, format=name), row) for place in row.places(environ, home))
+    return list(dict.fromkeys(found))
+
+
+def _chosen(loaded: Loaded) -> set[str]:
+    chosen = set(loaded.settings.logs.sources)
+    known = ("all", "none", *FORMATS, *CONTAINERS)
+    unknown = sorted(chosen.difference(known))
+    if unknown:
+        raise SettingsError(f"`logs.sources` from {loaded.origins['logs.sources']}: there is no format `{unknown[0]}`", hint=f"known are {', '.join(known)}")
+    return chosen
 
 
 def state_dir(log_dir: Path) -> Path:

@@ -113,7 +113,6 @@ class Reporter:
         if episode is None or episode.recovered:
             return
         episode.recovered = True
-        episode.last_at = finding.at
         identity = alert_id(session.attempt_id, finding, Status.RECOVERED, episode.level, episode.episode_id)
         out.append(_alert(session, finding, identity, episode.episode_id, Status.RECOVERED, 0))
 

@@ -52,6 +52,26 @@ def call_signature(tool_name: str, params: object) -> str:
     return _digest(f"{tool_name}\0{_canonical(_squeezed(params))}")
 
 
+_ONE_THING = re.compile(r"\"[^\"\\]{0,256}\"|'[^']{0,256}'|(?:~|\.{1,2})?(?:/[\w.@+-]{1,128}){1,32}/?|[0-9]+(?:\.[0-9]+)?")
+
+
+def blanked_signature(tool_name: str, params: object) -> str:
+    """16 hex digits, equal for calls that differ in numbers, paths and what stands in quotes alone."""
+    return _digest(f"{tool_name}\0{_canonical(_blank(_decoded(params)))}")
+
+
+def _blank(value: object, depth: int = 0) -> object:
+    if isinstance(value, str):
+        return _ONE_THING.sub("#", value[:_LOOKED_AT])
+    if isinstance(value, bool) or value is None or depth == 8:
+        return value
+    if isinstance(value, dict):
+        return {key: _blank(item, depth + 1) for key, item in value.items() if not isinstance(item, int | float) or isinstance(item, bool)}
+    if isinstance(value, list):
+        return [_blank(item, depth + 1) for item in value]
+    return "#"
+
+
 def _decoded(params: object) -> object:
     if not isinstance(params, str) or params.lstrip()[:1] not in ("{", "["):
         return params

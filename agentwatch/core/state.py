@@ -56,22 +56,84 @@ class Window(msgspec.Struct, gc=False):
         return max(self.times) - min(self.times) <= width
 
 
-class Repeat(msgspec.Struct, gc=False):
-    """The same call with the same result, again and again with nothing else between. `count` calls; the last `same` results were equal.
+class Same(msgspec.Struct, gc=False):
+    """A call with the same `result` (a checksum) in `count` turns, the last `row` of them with nothing else between."""
 
-    `message` is the model message that the last call stood in: calls of one message were made in parallel and count once. `params` is
-    the checksum of the parameters; `polls` tells a call whose purpose is to be made again.
-    """
-
-    tool_name: str
-    params: int
-    polls: bool
+    result: int
+    count: int
+    row: int
+    turn: str | int
     first_at: Time
     first_place: int
-    count: int = 1
-    same: int = 0
-    result: int = 0
-    message: str | None = None
+
+
+class Cycle(msgspec.Struct, gc=False):
+    """A circle of `period` different steps that has been gone through for so many `steps`."""
+
+    key: int
+    period: int
+    steps: int
+    first_at: Time
+    first_place: int
+    polls: bool
+
+
+class Loops(msgspec.Struct, gc=False):
+    """What a lane that does something again is watched by: exists only while it does.
+
+    `steps` are counted, `fresh` those in a row that were new; `last` and `turn` are the latest step's. `trail` has the latest steps
+    with their results. `told` says which loops were told and at which step they went on last, `tools` of which tool they are.
+    """
+
+    steps: int = 0
+    fresh: int = 0
+    last: int = 0
+    turn: str | int = 0
+    trail: list[int] = []
+    same: dict[int, Same] = {}
+    near: dict[int, Same] = {}
+    cycle: Cycle | None = None
+    told: dict[str, int] = {}
+    tools: dict[str, str] = {}
+
+
+class Failure(msgspec.Struct, gc=False):
+    """One error of one operation, in `count` turns without a success of the operation between."""
+
+    operation: str
+    count: int
+    turn: str | int
+    first_at: Time
+    first_place: int
+    transient: bool = False
+
+
+class Failures(msgspec.Struct, gc=False):
+    """What goes wrong in a lane: by error; the last failing `call` with its `error` (checksums) and how often in a `row`; failed `edits`
+    in a row; the `storm` of equal errors that are no tool's.
+    """
+
+    by_error: dict[str, Failure] = {}
+    call: int = 0
+    error: int = 0
+    row: int = 0
+    turn: str | int = 0
+    edits: int = 0
+    edits_turn: str | int = 0
+    edits_at: Time | None = None
+    edits_place: int = 0
+    storm: Failure | None = None
+
+
+class Talk(msgspec.Struct, gc=False):
+    """Messages without a call or a word of the user between: how many, how many of the latest say the same, and where they began."""
+
+    count: int
+    same: int
+    text: int
+    message: str
+    first_at: Time
+    first_place: int
 
 
 class Episode(msgspec.Struct, gc=False):
@@ -98,8 +160,10 @@ class ErrorKind(msgspec.Struct, gc=False):
 class Lane:
     """One line of thought of an attempt: the agent itself or one of its sub-agents. Loops are judged within it.
 
-    `call` is the newest tool call, whose line stands at `call_place`; `is_open` says that it has brought no result yet. Calls made in
-    parallel before it that are open too stand in `open_calls`, by their id. `repeat` exists from the second equal call in a row on.
+    `call` is the newest tool call, whose line stands at `call_place` and whose checksum is `call_key`; `is_open` says that it has brought no result yet. Calls made in
+    parallel before it that are open too stand in `open_calls`, by their id. `turn` counts the model's answers where its messages have no
+    ids. `step_at`, `step_place`, `step_turn` and `step_shape` are of the call whose result came last; `said` is the id of the
+    one message since the last call, empty where it has none; `recent` is a ring of the latest steps' checksums (`detectors/call_loop.py`); the rest exists only once something has happened.
 
     A dataclass, as `Session` is: setting a field costs 8 ns, and 29 of a `msgspec.Struct`; several are set for each line.
     """
@@ -107,9 +171,20 @@ class Lane:
     owes: Owes = "model"
     call: Event | None = None
     call_place: int = 0
+    call_key: int = 0
+    step_at: Time | None = None
+    step_place: int = 0
+    step_turn: str | int = 0
+    step_shape: int = 0
     is_open: bool = False
+    was_answered: bool = False
+    turn: int = 0
+    recent: bytes = b""
     open_calls: dict[str, Event] | None = None
-    repeat: Repeat | None = None
+    loops: Loops | None = None
+    failures: Failures | None = None
+    said: str | None = None
+    talk: Talk | None = None
     tools: dict[str, Window] | None = None
     errors: dict[str, Window] | None = None
     last_failure: str | None = None

@@ -6,6 +6,7 @@ to each detector that wants to see them.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from sys import byteorder
 from typing import Protocol
 
 import msgspec
@@ -13,10 +14,13 @@ import msgspec
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Detector, Handler
+from agentwatch.core.detectors.call_loop import CHANGE, STEPS, CallLoop, call_key, edits, result_shape, writes
 from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
 from agentwatch.core.detectors.error_loop import ErrorLoop
+from agentwatch.core.detectors.failing import Failing
+from agentwatch.core.detectors.monologue import LONG_LINE, Monologue
 from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER
-from agentwatch.core.detectors.tool_loop import ToolLoop, may_be_same
+from agentwatch.core.detectors.tool_loop import ToolLoop
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
 from agentwatch.core.state import EMPTY_BYTES, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Session, checksum
@@ -31,6 +35,7 @@ Step = Callable[[Session, Lane, Event, int, bytes, list[Alert]], None]
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
 MOST_TOKENS = 2**53
 TITLE = 80
+RING_BYTES = STEPS * len(CHANGE)
 
 
 class Reader(Protocol):
@@ -51,15 +56,19 @@ class Steps:
     def __init__(self, limits: Limits, reporter: Reporter, price: Price) -> None:
         self._price = price
         self._tool_loop = ToolLoop(limits, reporter)
-        self._error_loop = ErrorLoop(limits, reporter)
+        self._counts_names = limits.tool_loop_is_explicit
+        self._call_loop = CallLoop(limits, reporter)
+        self._monologue = Monologue(limits, reporter)
+        self._failing = Failing(limits, reporter)
+        self._error_loop = ErrorLoop(limits, reporter, self._failing)
         self._cost = CostAnomaly(limits, reporter)
-        detectors: tuple[Detector, ...] = (self._error_loop, self._tool_loop, *(make(limits, reporter) for make in DETECTORS), self._cost)
+        detectors: tuple[Detector, ...] = (self._error_loop, *(make(limits, reporter) for make in DETECTORS), self._cost)
         own: dict[str, Handler] = {
             "session_start": _asked,
-            "user_message": _asked,
-            "followup_sent": _asked,
+            "user_message": self._user_spoke,
+            "followup_sent": self._user_spoke,
             "turn_start": _began,
-            "turn_end": _handed_over,
+            "turn_end": self._handed_over,
         }
         seldom = {kind: [handler] for kind, handler in own.items()}
         for detector in detectors:
@@ -71,7 +80,7 @@ class Steps:
         self.table |= {
             "tool_call": self._called,
             "tool_result": self._returned,
-            "agent_output": _spoke,
+            "agent_output": self._spoke,
             "usage": self._used,
             "session_end": self._finished,
         }
@@ -116,42 +125,101 @@ class Steps:
 
     def _called(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         lane.owes = "model"
+        if lane.was_answered:
+            lane.was_answered = False
+            lane.turn += 1
+        lane.said = None
+        if lane.talk is not None:
+            self._monologue.over(session, lane, event, place, out)
         if len(line) > MOST_LINE_BYTES:
             event = _shortened(event)
         data = event.data
-        call = lane.call
-        if session.shows_params or len(data.tool_params) > EMPTY_BYTES:
+        if len(data.tool_params) > EMPTY_BYTES:
             session.rich = session.shows_params = True
-            if call is not None and (lane.repeat is not None or (call.data.tool_name == data.tool_name and may_be_same(call.data, data))):
-                self._tool_loop.call(session, lane, event, place, out)
-        else:
-            self._tool_loop.name(session, lane, event, place, out)
+        if self._counts_names or not session.shows_params:
+            self._tool_loop.call(session, lane, event, place, out)
         if lane.is_open or lane.open_calls is not None:
-            _keep_open(lane, call, data.tool_call_id)
+            _keep_open(lane, lane.call, data.tool_call_id)
         lane.call = event
         lane.call_place = place
+        lane.call_key = call_key(data) if session.shows_params else 0
         lane.is_open = data.tool_call_id is not None
 
     def _returned(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         lane.owes = "model"
+        lane.was_answered = True
         data = event.data
         call = lane.call
         if lane.is_open and call is not None and call.data.tool_call_id == data.tool_call_id:
             lane.is_open = False
         elif lane.open_calls is not None and data.tool_call_id is not None:
             call = lane.open_calls.pop(data.tool_call_id, None)
-        else:
-            call = None
+        elif data.tool_call_id is not None or lane.is_open or call is None or (data.tool_name is not None and data.tool_name != call.data.tool_name):
+            call = None  # a call that nobody saw; without ids, that of another tool
         if call is not None and data.tool_name is None:
             data.tool_name = call.data.tool_name
         if data.is_error is None:
             self._older_form(data, line)
+        if lane.failures is not None:
+            self._failing.answered(session, lane, event, place, out)
         if data.is_error:
             detail = self._detail(event, line)
             detail.tool_name, detail.result, detail.error_message = data.tool_name, data.result, data.error_message
-            self._error_loop.result(session, lane, event, detail, place, out)
-        if lane.repeat is not None:
-            self._tool_loop.result(session, lane, event, place, out)
+            self._error_loop.result(session, lane, call, event, detail, place, out)
+        elif lane.failures is not None and call is not None:
+            self._failing.succeeded(session, lane, call, event, place, out)
+        if session.shows_params and call is not None:
+            self._stepped(session, lane, call, event, place, out)
+
+    def _stepped(self, session: Session, lane: Lane, call: Event, event: Event, place: int, out: list[Alert]) -> None:
+        """A call has brought its result. What follows the cheap test is for what the lane has done lately."""
+        key = lane.call_key if call is lane.call else call_key(call.data)
+        shape = result_shape(call.data, event.data)
+        step, recent = key.to_bytes(4, byteorder), lane.recent
+        if lane.loops is not None or step in recent or (shape and shape == lane.step_shape):
+            self._call_loop.step(session, lane, call, event, key, shape, place, out)
+        step = recent + step
+        # What a shell command has changed matters only where something is done again.
+        if not event.data.is_error and (edits(call.data) or (lane.loops is not None and writes(call.data))):
+            self._call_loop.changed(session, lane, key, event, place, out)
+            step += CHANGE
+        lane.recent = step[-RING_BYTES:]
+        lane.step_at = call.timestamp
+        lane.step_place = lane.call_place
+        lane.step_turn = call.data.msg_id or lane.turn
+        lane.step_shape = shape
+
+    def _spoke(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
+        reason = event.data.stop_reason
+        if reason is None:
+            lane.owes = "text"
+        else:
+            session.rich = True
+            lane.owes = "model" if reason == "tool_use" else "text"
+        if lane.was_answered:
+            lane.was_answered = False
+            lane.turn += 1
+        if lane.failures is not None:
+            self._failing.spoke(session, lane, event, place, out)
+        if session.rich:
+            if lane.said is not None or len(line) > LONG_LINE:
+                self._monologue.spoke(session, lane, event, self._detail(event, line), place, out)
+            else:
+                lane.said = event.data.msg_id or ""
+
+    def _user_spoke(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        _asked(session, lane, event, detail, place, out)
+        self._call_loop.reset(session, lane, event, place, out)
+        self._failing.reset(session, lane, event, place, out)
+        if lane.talk is not None:
+            self._monologue.over(session, lane, event, place, out)
+
+    def _handed_over(self, session: Session, lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
+        session.rich = True
+        lane.owes = "user"
+        lane.is_open, lane.open_calls = False, None
+        if lane.talk is not None:
+            self._monologue.over(session, lane, event, place, out)
 
     def _finished(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         """Most sessions end without anything to tell: no cost above the limit, no errors, no restarts, no open episode."""
@@ -168,15 +236,6 @@ class Steps:
         if data.is_error and not data.error_message:
             said = decoded(data.result)
             data.error_message = said if isinstance(said, str) else None
-
-
-def _spoke(session: Session, lane: Lane, event: Event, _place: int, _line: bytes, _out: list[Alert]) -> None:
-    reason = event.data.stop_reason
-    if reason is None:
-        lane.owes = "text"
-    else:
-        session.rich = True
-        lane.owes = "model" if reason == "tool_use" else "text"
 
 
 def _asked(session: Session, lane: Lane, _event: Event, detail: Detail, _place: int, _out: list[Alert]) -> None:
@@ -196,12 +255,6 @@ def _title(prompt: msgspec.Raw) -> str | None:
 
 def _began(_session: Session, lane: Lane, _event: Event, _detail: Detail, _place: int, _out: list[Alert]) -> None:
     lane.owes = "model"
-
-
-def _handed_over(session: Session, lane: Lane, _event: Event, _detail: Detail, _place: int, _out: list[Alert]) -> None:
-    session.rich = True
-    lane.owes = "user"
-    lane.is_open, lane.open_calls = False, None
 
 
 def _keep_open(lane: Lane, call: Event | None, new_id: str | None) -> None:

@@ -414,5 +414,12 @@ def test_a_call_on_a_huge_line_does_not_keep_the_line():
     holders = sys.getrefcount(huge)
     watched.feed(items_of([huge]))
     assert sys.getrefcount(huge) == holders
-    watched.feed(items_of([line(n, "tool_result" if n % 2 else "tool_call", tool_name="Bash", tool_params={"command": "ls"}, result="") for n in range(1, 8)]))
+    watched.feed(
+        items_of(
+            [
+                line(n, "tool_result" if n % 2 else "tool_call", tool_name="Bash", tool_call_id="c1", tool_params={"command": "ls"}, result="")
+                for n in range(1, 8)
+            ]
+        )
+    )
     assert [alert.type for alert in watched.out] == ["tool_loop"]

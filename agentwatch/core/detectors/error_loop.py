@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler, bounded
+from agentwatch.core.detectors.failing import Failing
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import fingerprint, is_own_failure, result_text
 from agentwatch.core.state import MOST_KEYS, ErrorKind, Lane, Session, Window
@@ -19,13 +20,15 @@ class ErrorLoop:
     """`threshold` errors of one fingerprint within `window` (4 in 10 min: contract, section 5).
 
     An error is an `error` event or a tool result that failed. A log's own fingerprint is taken as it is; where it has none, one
-    is made from the text. A failed result that the log also tells as an `error` right after counts once; a person's no, an interrupt
+    is made from the text. Where calls show what they do and errors have no fingerprint of the log's own, `Failing` judges them. A failed result that the log also tells as an `error` right after counts once; a person's no, an interrupt
     and the error of a sibling call are nobody's failure.
     """
 
-    def __init__(self, limits: Limits, reporter: Reporter) -> None:
+    def __init__(self, limits: Limits, reporter: Reporter, failing: Failing) -> None:
         self._threshold = limits.error_loop_threshold
         self._window = limits.error_loop_window
+        self._is_explicit = limits.error_loop_is_explicit
+        self._failing = failing
         self._reporter = reporter
         self.handlers: dict[str, Handler] = {"error": self.error, "session_end": self.end}
 
@@ -36,16 +39,43 @@ class ErrorLoop:
             lane.last_failure = lane.last_failure_at = None
             if told:
                 return
-        key = detail.error_fingerprint or (fingerprint(message) if message else detail.error_category or "unknown")
-        self._count(session, lane, event, detail, place, key, message, out)
+        key = _short(detail.error_fingerprint or (fingerprint(message) if message else detail.error_category or "unknown"))
+        self._note(session, key, detail.error_category, message)
+        if self._by_names(session, detail):
+            self._count(session, lane, event, place, key, message, out)
+        else:
+            self._failing.broke(session, lane, event, detail, key, message, place, out)
 
-    def result(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+    def result(self, session: Session, lane: Lane, call: Event | None, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        """A tool result that failed."""
         message = detail.error_message or result_text(decoded(detail.result))
         if not message or not is_own_failure(message):
             return
         lane.last_failure, lane.last_failure_at = message[:SAMPLE], event.timestamp
-        key = detail.error_fingerprint or f"{detail.tool_name or 'tool'}: {fingerprint(message)}"
-        self._count(session, lane, event, detail, place, key, message, out)
+        if self._by_names(session, detail):
+            key = _short(detail.error_fingerprint or f"{detail.tool_name or 'tool'}: {fingerprint(message)}")
+            self._note(session, key, detail.error_category, message)
+            self._count(session, lane, event, place, key, message, out)
+            return
+        told = self._failing.failed(session, lane, call, event, message, place, out)
+        if told is not None:
+            self._note(session, _short(told), detail.error_category, message)
+
+    def _by_names(self, session: Session, detail: Detail) -> bool:
+        """Whether the rule of the settings decides: the log names its errors, shows names alone, or the user has set the rule's numbers."""
+        return self._is_explicit or detail.error_fingerprint is not None or not session.shows_params
+
+    def _note(self, session: Session, key: str, category: str | None, message: str) -> None:
+        """Count what a failed session will be judged by."""
+        session.errors += 1
+        kinds = session.kinds_of_error
+        if kinds is None:
+            kinds = session.kinds_of_error = {}
+        known = kinds.get(key)
+        if known is not None:
+            known.count += 1
+        elif len(kinds) < MOST_KEYS:
+            kinds[key] = ErrorKind(1, category, message[:SAMPLE])
 
     def end(self, session: Session, _lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
         """A session that ends tells that its loops have ended with it."""
@@ -64,19 +94,8 @@ class ErrorLoop:
             )
             self._reporter.recover(session, finding, out)
 
-    def _count(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, key: str, message: str, out: list[Alert]) -> None:
+    def _count(self, session: Session, lane: Lane, event: Event, place: int, key: str, message: str, out: list[Alert]) -> None:
         at = event.timestamp
-        if len(key) > LONGEST_NAME:
-            key = fingerprint(key)
-        session.errors += 1
-        kinds = session.kinds_of_error
-        if kinds is None:
-            kinds = session.kinds_of_error = {}
-        known = kinds.get(key)
-        if known is not None:
-            known.count += 1
-        elif len(kinds) < MOST_KEYS:
-            kinds[key] = ErrorKind(1, detail.error_category, message[:SAMPLE])
         if lane.errors is None:
             lane.errors = {}
         window = lane.errors.get(key)
@@ -102,3 +121,7 @@ class ErrorLoop:
             summary=f"{session.attempt_id} {how}: {key}, {count} times in {span(window.times[-1] - began)}. {message}",
             detail={"error_fingerprint": key, "occurrences": count, "window_ms": milliseconds(self._window), "sample_message": message},
         )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= LONGEST_NAME else fingerprint(key)

@@ -2,14 +2,102 @@
 
 import pytest
 
+BOOM = "ValueError: boom happened here"
 
-def test_failed_results_count_by_tool_and_text(log):
-    """Whether the text stands in the message or in the result."""
-    log.both(text="boom happened", is_error=True).both(text="x", is_error=True, error_message="boom happened")
-    log.both(text="boom happened", is_error=True).both("Read", {"path": "src/a"}, "boom happened", is_error=True)
+
+def fail(log, n, text=BOOM, **data):
+    """Another test each time, so that it is never the same call."""
+    return log.both(params=f"pytest tests/{n}", text=text, is_error=True, **data)
+
+
+def test_five_equal_failures_of_an_operation_are_a_loop(log):
+    """Whatever the test, and wherever the text stands; four are ordinary struggling."""
+    for n in range(3):
+        fail(log, n)
+    log.both("Read", {"path": "src/a"}, BOOM, is_error=True)
+    fail(log, 4, "x", error_message=BOOM)
     assert log.starts("error_loop") == 0
-    log.both(text="boom happened", is_error=True)
+    fail(log, 5)
+    (alert,) = log.alerts()
+    assert (alert.detail["occurrences"], alert.detail["sample_message"]) == (5, BOOM)
+    assert alert.detail["error_fingerprint"].startswith("pytest: ")
+    assert alert.evidence[0].offset == len(log.lines[0])
+
+
+def test_the_same_call_failing_three_times_in_a_row_is_a_loop(log):
+    """Never seen in a healthy session; two were."""
+    log.both(text=BOOM, is_error=True).both(text=BOOM, is_error=True)
+    assert log.starts("error_loop") == 0
+    log.both(text=BOOM, is_error=True)
     assert log.starts("error_loop") == 1
+
+
+def test_a_success_of_the_operation_ends_it(log):
+    """Before it is one, and after: then it is told."""
+    for n in range(8):
+        fail(log, n)
+        if n == 3:
+            log.both(params="pytest --version", text="done")
+    assert log.starts("error_loop") == 0
+    fail(log, 8).both(params="pytest tests/0", text="done")
+    log.both(params="pytest tests/1", text="done")
+    assert log.told() == [("error_loop", "open"), ("error_loop", "recovered")]
+
+
+def test_another_operations_success_does_not(log):
+    """Reading the code helps nobody if the build goes on failing."""
+    for n in range(5):
+        fail(log, n).both("Read", {"path": f"src/{n}.py"}, f"text {n}")
+    assert log.told() == [("error_loop", "open")]
+
+
+def test_failures_in_parallel_count_once(log):
+    """One message with five calls is one turn."""
+    for n in range(5):
+        log.call(params=f"pytest tests/{n}", msg_id="m1")
+    for n in range(5):
+        log.result(BOOM, number=n + 1, is_error=True)
+    assert log.told() == []
+
+
+def test_seven_edits_that_fail_in_a_row_are_a_loop_whatever_they_say(log):
+    """Five and six were not always."""
+    for n, name in enumerate(("one", "two", "three", "four", "five", "six")):
+        log.both("Edit", {"path": f"src/{n}.py", "old": name}, f"String to replace not found in file: {name} words of text", is_error=True)
+    assert log.starts("error_loop") == 0
+    log.both("Edit", {"path": "src/7.py", "old": "x"}, "File has not been read yet. Read it first.", is_error=True)
+    assert log.alerts()[0].detail["error_fingerprint"] == "failing_edits"
+
+
+def test_a_person_who_speaks_ends_every_loop(log):
+    """What comes then is another try."""
+    for n in range(5):
+        fail(log, n)
+    log.add("user_message", output="try it otherwise")
+    for n in range(4):
+        fail(log, n)
+    assert log.told() == [("error_loop", "open"), ("error_loop", "recovered")]
+
+
+def test_five_errors_that_should_pass_are_a_storm_whatever_they_say(log):
+    """A retry may fail in another way each time; an answer of the model ends it."""
+    log.both()
+    for message in ("FailedToOpenSocket", "ConnectionRefused", "FailedToOpenSocket", "overloaded"):
+        log.add("error", error_message=message, error_category="api")
+    assert log.starts("error_loop") == 0
+    log.add("error", error_message="ConnectionRefused", error_category="api").add("agent_output", output="here again")
+    assert log.told() == [("error_loop", "open"), ("error_loop", "recovered")]
+    assert log.alerts()[0].detail["transient"] is True
+
+
+def test_five_equal_complaints_of_a_framework_are_a_loop_though_the_model_answers(log):
+    """Its answers are what they are about."""
+    log.both()
+    for _ in range(5):
+        log.add("agent_output", output="I will think").add("error", error_message="No tool calls found in the response")
+    assert log.starts("error_loop") == 1
+    log.both()
+    assert ("error_loop", "recovered") in log.told()
 
 
 def test_a_failure_without_a_word_is_no_evidence(log):
@@ -43,11 +131,14 @@ def test_names_and_numbers_make_another_error(log):
     assert log.starts("error_loop") == 0
 
 
-def test_an_error_told_long_after_the_failed_result_counts(log):
+def test_an_error_told_long_after_the_failed_result_counts(new_log):
     """Only right after it is it the same one."""
-    log.both(text="boom happened", is_error=True, error_message="boom happened").wait(10).add("error", error_message="boom happened")
-    log.add("error", error_message="boom happened").add("error", error_message="boom happened").add("error", error_message="boom happened")
-    assert log.starts("error_loop") == 1
+    for wait, loops in ((0, 0), (10, 1)):
+        log = new_log()
+        fail(log, 1, BOOM, error_message=BOOM).wait(wait)
+        for _ in range(5):
+            log.add("error", error_message=BOOM)
+        assert log.starts("error_loop") == loops
 
 
 def test_errors_of_sub_agents_count_by_lane(log):

@@ -85,25 +85,129 @@ BREAKS = {
 
 @pytest.mark.parametrize("other", BREAKS.values(), ids=BREAKS.keys())
 def test_whatever_comes_between_ends_the_row(new_log, other):
-    """Twice three is not six."""
+    """Three and two are not four in a row."""
     log = new_log()
     for _ in range(3):
         log.both()
     other(log)
-    for _ in range(3):
+    for _ in range(2):
         log.both()
     assert log.starts("tool_loop") == 0
 
 
-@pytest.mark.parametrize("other", BREAKS.values(), ids=BREAKS.keys())
+def reads(log, count=6):
+    for n in range(count):
+        log.both("Read", {"path": f"src/{log.calls}.py"}, f"text {n}")
+    return log
+
+
+ENDS = {
+    "other work": reads,
+    "a user message": BREAKS["a user message"],
+    "a follow-up": BREAKS["a follow-up"],
+    "a failure": BREAKS["a failure"],
+    "another result": lambda log: log.both(text="something new"),
+}
+
+
+@pytest.mark.parametrize("other", ENDS.values(), ids=ENDS.keys())
 def test_a_loop_that_was_told_is_told_to_be_over(new_log, other):
-    """Once, when the row ends."""
+    """Once, when it ends."""
     log = new_log()
     for _ in range(5):
         log.both()
     other(log)
     log.both()
     assert log.told() == [("tool_loop", "open"), ("tool_loop", "recovered")]
+
+
+def test_the_same_six_times_is_a_loop_whatever_stands_between(log):
+    """Looking elsewhere changes nothing; the sixth time it is one."""
+    for n in range(5):
+        log.both().both("Read", {"path": f"src/{n}.py"}, f"text {n}")
+    assert log.starts("tool_loop") == 0
+    log.both()
+    assert log.starts("tool_loop") == 1
+
+
+CHANGES = {
+    "an edit": ("Edit", {"path": "a.py", "new": "{n}"}),
+    "an editor's command": ("str_replace_based_edit_tool", {"command": "str_replace", "new_str": "{n}"}),
+    "a redirection": ("Bash", {"command": "echo {n} > a.txt"}),
+    "sed": ("Bash", {"command": "sed -i s/a/{n}/ a.txt"}),
+    "a commit": ("Bash", {"command": "git commit -m {n}"}),
+    "an installation": ("Bash", {"command": "npm install left-pad@{n}"}),
+}
+
+
+@pytest.mark.parametrize(("tool", "params"), CHANGES.values(), ids=CHANGES.keys())
+def test_the_same_after_a_change_is_another_try(new_log, tool, params):
+    """Running the tests again after each change is what one does."""
+    log = new_log()
+    for n in range(12):
+        log.both(params="make test", text="1 failed").both(tool, {key: value.replace("{n}", str(n)) for key, value in params.items()}, "done")
+    assert log.told() == []
+
+
+LOOKS = {
+    "an editor's view": ("str_replace_based_edit_tool", {"command": "view", "path": "{n}"}),
+    "what is thrown away": ("Bash", {"command": "ls {n} 2>/dev/null"}),
+    "an arrow": ("Bash", {"command": "grep -n 'a => {n}' src"}),
+}
+
+
+@pytest.mark.parametrize(("tool", "params"), LOOKS.values(), ids=LOOKS.keys())
+def test_looking_changes_nothing(new_log, tool, params):
+    """However much it looks like writing."""
+    log = new_log()
+    for n in range(6):
+        log.both(params="make test", text="1 failed").both(tool, {key: value.replace("{n}", str(n)) for key, value in params.items()}, f"text {n}")
+    assert log.starts("tool_loop") == 1
+
+
+def circle(log, *names, rounds=1, text="the same"):
+    for _ in range(rounds):
+        for name in names:
+            log.both("Read", {"path": name}, text)
+    return log
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 5])
+def test_three_rounds_of_the_same_steps_are_a_cycle(log, period):
+    """Told once, with the last step of the third round, and over with the first other step."""
+    names = [f"{n}.py" for n in range(period)]
+    circle(log, *names, rounds=3)
+    log.lines.pop()
+    assert log.starts("tool_loop") == 0
+    log.result("the same")
+    circle(log, *names, rounds=2)
+    assert log.told() == [("tool_loop", "open")]
+    assert "in turn" in log.alerts()[0].summary
+    circle(log, "other.py", "another.py")
+    assert log.told() == [("tool_loop", "open"), ("tool_loop", "recovered")]
+
+
+def test_a_circle_that_brings_something_new_is_work(log):
+    """The same three files, each time with other contents."""
+    for n in range(5):
+        circle(log, "a", "b", "c", text=f"version {n}")
+    assert log.told() == []
+
+
+def test_six_that_differ_in_a_number_and_bring_the_very_same_are_a_loop(log):
+    """Only the limit of the search moves."""
+    found = "src/a.py:1: nothing of interest here\nsrc/b.py:2: nor here"
+    for n in range(8):
+        log.both("Grep", {"pattern": "sink", "head_limit": 10 * n}, found)
+    assert log.starts("tool_loop") == 1
+
+
+def test_short_answers_and_plans_that_are_alike_say_nothing(log):
+    """`ok` and "Todos have been modified" come whatever was asked."""
+    for n in range(12):
+        log.both("Set", {"line": n}, "ok")
+        log.both("TodoWrite", {"todos": [{"content": f"step {n}", "id": n}]}, "Todos have been modified successfully. Ensure that you continue.")
+    assert log.told() == []
 
 
 def test_the_same_failing_call_is_an_error_loop(log):
@@ -181,12 +285,13 @@ def test_calls_in_parallel_count_once(log):
     assert log.told() == []
 
 
-def test_parallel_calls_of_a_log_without_message_ids_count_as_calls(log):
-    """Three are three, in whichever order results come back, and four are a loop."""
+def test_parallel_calls_of_a_log_without_message_ids_count_once_too(log):
+    """A turn begins with the first word of the model after a result, in whichever order results come back."""
     for _ in range(3):
         log.call()
     for number in (3, 1, 2):
         log.result(number=number)
+    log.both().both()
     assert log.told() == []
     log.both()
     assert log.starts("tool_loop") == 1
@@ -195,7 +300,7 @@ def test_parallel_calls_of_a_log_without_message_ids_count_as_calls(log):
 def test_a_late_result_of_an_earlier_call_is_not_compared(log):
     """Results come back out of order."""
     log.call("Read", {"path": "src/a.py"})
-    for n in range(4):
+    for n in range(6):
         log.call()
         if n == 1:
             log.result("text of a.py", number=1)
@@ -248,7 +353,7 @@ def test_a_loop_that_stops_and_starts_is_one_incident(log):
     for _ in range(8):
         for _ in range(5):
             log.both()
-        log.both("Read", {"path": "src/a.py"})
+        reads(log)
     alerts = log.alerts()
     assert [str(alert.status) for alert in alerts] == ["open", "recovered", "escalated", "recovered"]
     assert len({alert.episode_id for alert in alerts}) == 1
