@@ -209,7 +209,8 @@ class Session:
 
     `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
     silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone; `shows_params`,
-    that it is parameters.
+    that it is parameters. `has_steps` says that its log tells what each step costs; `spending` has the USD of its latest minutes, by
+    minutes since the epoch.
     """
 
     attempt_id: str
@@ -227,6 +228,8 @@ class Session:
     errors: int = 0
     kinds_of_error: dict[str, ErrorKind] | None = None
     cost_usd: float = 0.0
+    has_steps: bool = False
+    spending: dict[int, float] | None = None
     unpriced: bool = False
     tokens: int = 0
     restarts: Window | None = None

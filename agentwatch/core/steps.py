@@ -121,7 +121,7 @@ class Steps:
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
         if cost:
             session.cost_usd = min(session.cost_usd + cost, MOST_USD)
-            self._cost.spent(session, event.timestamp, place, out)
+            self._cost.spent(session, event.timestamp, place, cost, out)
 
     def _called(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         lane.owes = "model"

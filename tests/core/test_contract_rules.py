@@ -65,8 +65,7 @@ CROSSED = {
         ["tool_loop"],
     ),
     "1.01 USD at the end": ([line(0, "session_end", completion_status="success", cost_usd=1.01)], ["cost_anomaly"]),
-    "1.01 USD in steps": ([line(n, "agent_output", cost_usd=0.2525) for n in range(4)], ["cost_anomaly"]),
-    "steps and an end that agrees": ([line(0, "usage", cost_usd=1.5), line(1, "session_end", completion_status="success", cost_usd=1.5)], ["cost_anomaly"]),
+    "steps and an end that says more": ([line(0, "usage", cost_usd=5), line(1, "session_end", completion_status="success", cost_usd=26)], ["cost_anomaly"]),
     "3 restarts": (restarts(0, 60, 120), ["excessive_restarts"]),
     "restarts after failures": (
         [row for n in range(3) for row in (*restarts(n * 60), line(n * 60 + 1, "session_end", completion_status="failed"))],
@@ -106,7 +105,7 @@ NOT_CROSSED = {
     "10 calls in 60.001 s": [line(n * 60.001 / 9, "tool_call", tool_name="Bash") for n in range(10)],
     "10 calls of two names": [line(n, "tool_call", tool_name=("Bash", "Read")[n % 2]) for n in range(18)],
     "exactly 1 USD at the end": [line(0, "session_end", completion_status="success", cost_usd=1.0)],
-    "exactly 1 USD in steps": [line(n, "agent_output", cost_usd=0.25) for n in range(4)],
+    "25 USD in steps": [line(n * 250, "agent_output", cost_usd=6.25) for n in range(4)],
     "2 restarts": restarts(0, 60),
     "a first start and 2 restarts": [line(0, "session_start", prompt_type="initial"), *restarts(1, 2)],
     "3 restarts in more than an hour": [row for at in (0, 60, 3601) for row in (*restarts(at), failed(at + 1))],
@@ -293,7 +292,15 @@ def test_free_text_is_cut_cleaned_and_redacted():
 
 def test_thresholds_come_from_the_limits():
     """Each of them."""
-    limits = Limits(error_loop_threshold=2, tool_loop_threshold=3, cost_usd=5.0, restarts_threshold=2, failed_session_threshold=1, stuck=timedelta(seconds=60))
+    limits = Limits(
+        error_loop_threshold=2,
+        tool_loop_threshold=3,
+        cost_usd=5.0,
+        cost_is_explicit=True,
+        restarts_threshold=2,
+        failed_session_threshold=1,
+        stuck=timedelta(seconds=60),
+    )
     assert types(alerts_of(errors(0, 1), limits=limits)) == ["error_loop"]
     assert types(alerts_of([line(n, "tool_call", tool_name="Bash") for n in range(3)], limits=limits)) == ["tool_loop"]
     assert types(alerts_of([line(0, "usage", cost_usd=4.9), line(1, "usage", cost_usd=0.2)], limits=limits)) == ["cost_anomaly"]
