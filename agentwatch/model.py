@@ -159,7 +159,10 @@ class Context(msgspec.Struct, gc=False):
 
 
 class Evidence(msgspec.Struct, gc=False):
-    """A line that an alert rests on. `offset` is its first byte in `source` (a path relative to the log directory or the home)."""
+    """A line that an alert rests on. `offset` is its first byte in `source` (a path relative to the log directory or the home).
+
+    Where `source` is no log of lines it is the index of an element (a document), the number of a file (a folder) or the id of a row (a database).
+    """
 
     source: str
     offset: int

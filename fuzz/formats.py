@@ -25,7 +25,7 @@ def target(data: bytes) -> None:
     lines = data.splitlines(keepends=True)
     recognise("any.jsonl", lines)
     for row in FORMATS.values():
-        _read(lines, row.decoder(NO_MEMORY))
+        _read(lines, row.decoder("any.jsonl", NO_MEMORY))
 
 
 def _read(lines: list[bytes], decoder: Format) -> None:

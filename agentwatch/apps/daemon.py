@@ -17,6 +17,7 @@ from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
 from agentwatch.apps import setup
 from agentwatch.apps.pipeline import Pipeline
+from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.errors import StorageError
 from agentwatch.model import Alert, Cursor, Fault
 from agentwatch.pricing import Prices
@@ -68,6 +69,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     held = setup.lock(setup.state_dir(log_dir))
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
     tailer = _tailer(loaded, environ, home, [], pipeline.fault)
+    wholes = Wholes(loaded, environ, home, [], pipeline.fault)
     log = AlertLog(log_dir / ALERTS, None, _complain_and_wait(report))
     try:
         fresh = 0
@@ -79,11 +81,14 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
                 if work is not None:
                     fresh += pipeline.process(work, tailer, log)
                 tailer.settle()
+            wholes.look_at_everything()
+            while (told := wholes.turn(pipeline, log)) is not None:
+                fresh += told
         alerts: list[Alert] = []
         pipeline.engine.finish(until, alerts)
         fresh += pipeline.write(alerts, log)
         log.sync()
-        for fault in _half_lines(tailer, loaded.settings.logs.max_line_bytes):
+        for fault in (*_half_lines(tailer, loaded.settings.logs.max_line_bytes), *wholes.unfinished()):
             pipeline.fault(fault)
     finally:
         tailer.close()
@@ -216,13 +221,16 @@ class Daemon:
             )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, self._wait_for_disk(pipeline))
-        tailer = _tailer(loaded, self._environ, self._home, saved.cursors if saved else [], pipeline.fault)
-        watch = self._watch = Watch(tailer.roots)
-        loop = _Loop(pipeline, tailer, log, watch, state, self._systemd, self._keep_hold)
+        cursors = saved.cursors if saved else []
+        tailer = _tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
+        wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
+        paths = {root.path for root in tailer.roots}
+        watch = self._watch = Watch((*tailer.roots, *(root for root in wholes.roots if root.path not in paths)))
+        loop = _Loop(pipeline, tailer, wholes, log, watch, state, self._systemd, self._keep_hold)
         try:
             loop.start()
             self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
-            self._report(f"watching {', '.join(str(root.path) for root in tailer.roots)}")
+            self._report(f"watching {', '.join(dict.fromkeys(str(root.path) for root in (*tailer.roots, *wholes.places)))}")
             while not (self._stopping or self._reloading):
                 loop.step()
             loop.drain()
@@ -296,10 +304,19 @@ class _Loop:
     """The steps of the daemon, each short: hints, a slice of the sweep, turns, time, checkpoint, sleep."""
 
     def __init__(
-        self, pipeline: Pipeline, tailer: Tailer, log: AlertLog, watch: Watch, state: Path, systemd: Notifier, keep_hold: Callable[[Path], None]
+        self,
+        pipeline: Pipeline,
+        tailer: Tailer,
+        wholes: Wholes,
+        log: AlertLog,
+        watch: Watch,
+        state: Path,
+        systemd: Notifier,
+        keep_hold: Callable[[Path], None],
     ) -> None:
         self._pipeline = pipeline
         self._tailer = tailer
+        self._wholes = wholes
         self._log = log
         self._watch = watch
         self._state = state
@@ -326,21 +343,23 @@ class _Loop:
         for _ in self._tailer.sweep():
             pass
         self._swept(time.monotonic() - started)
+        self._wholes.look_at_everything()
         self._save()
 
     def step(self) -> None:
         """One round; sleeps at its end if there is nothing to do."""
         self._take_hints()
         self._advance_sweep(SLICE_S)
+        self._wholes.sweep(SLICE_S)
         self._read(TURNS_S)
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
         if self._pipeline.has_moved and now >= self._next_checkpoint:
             self._save()
-        if self._tailer.is_behind or self._sweep is not None:
+        if self._tailer.is_behind or self._sweep is not None or self._wholes.is_busy:
             return
-        deadline = min(self._next_tick, self._next_sweep, *([self._next_checkpoint] if self._pipeline.has_moved else []))
+        deadline = min(self._next_tick, self._next_sweep, self._wholes.next_at, *([self._next_checkpoint] if self._pipeline.has_moved else []))
         if (left := deadline - time.monotonic()) > 0:
             self._watch.wake.wait(left)
 
@@ -348,7 +367,7 @@ class _Loop:
         """Read what is there, within a budget, and leave everything in order."""
         end = time.monotonic() + DRAIN_S
         self._take_hints()
-        while self._tailer.is_behind and time.monotonic() < end:
+        while (self._tailer.is_behind or self._wholes.is_behind) and time.monotonic() < end:
             self._read(TURNS_S)
         self._save()
 
@@ -358,7 +377,11 @@ class _Loop:
             self._pipeline.fault(Fault("inotify", 0, "queue_overflow", "events were lost; the sweep looks at everything now"))
             self._sweep = self._tailer.sweep()
             self._sweep_cost = 0.0
+            self._wholes.sweep_soon()
         for (root, path), is_directory in hints.items():
+            self._wholes.hint(root, path, is_directory=is_directory)
+            if root not in self._tailer.roots:
+                continue
             if is_directory:
                 self._tailer.hint_directory(root, path)
             else:
@@ -390,11 +413,12 @@ class _Loop:
 
     def _read(self, budget: float) -> None:
         end = time.monotonic() + budget
-        while self._tailer.is_behind:
-            work = self._tailer.turn()
-            if work is None:
+        while True:
+            work = self._tailer.turn() if self._tailer.is_behind else None
+            if work is not None:
+                self._pipeline.process(work, self._tailer, self._log)
+            if self._wholes.turn(self._pipeline, self._log) is None and work is None:
                 break
-            self._pipeline.process(work, self._tailer, self._log)
             if time.monotonic() > end or self._watch.wake.is_set():
                 return
         self._log.sync()
@@ -408,12 +432,13 @@ class _Loop:
         if now >= self._next_status and self._told_rate != self._rate(now):
             self._try_status(now)
         self._tailer.settle()
+        self._wholes.look_at_databases()
         jump = time.time() - now - self._clock_offset
         if abs(jump) > JUMP_S:
             self._pipeline.engine.shift(timedelta(seconds=jump))
             self._clock_offset += jump
         alerts: list[Alert] = []
-        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind())
+        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind() | self._wholes.behind())
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         if not self._has_caught_up and not self._tailer.is_behind:
@@ -436,7 +461,7 @@ class _Loop:
     def _save(self) -> None:
         started = time.monotonic()
         try:
-            self._pipeline.save(self._state, self._tailer, self._log)
+            self._pipeline.save(self._state, (self._tailer, self._wholes), self._log)
             self._write_status(started)
         except OSError as error:
             self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", error.strerror or str(error)))

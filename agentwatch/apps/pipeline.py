@@ -1,8 +1,10 @@
 """The data's way through the program, from a turn of the tailer to lines in the alert log and a checkpoint."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -13,8 +15,10 @@ from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
 from agentwatch.core.steps import Price
 from agentwatch.core.text import safe
-from agentwatch.formats.registry import FORMATS, recognise
-from agentwatch.model import Alert, Fault, Format, Item
+from agentwatch.formats.documents import Origin
+from agentwatch.formats.registry import CONTAINERS, FORMATS, recognise
+from agentwatch.model import Alert, Cursor, Fault, Format, Item
+from agentwatch.sources import databases, documents
 from agentwatch.sources.streams import Stream
 from agentwatch.sources.tailer import Tailer, Work
 
@@ -27,6 +31,12 @@ UNKNOWN = "unknown_type:"
 
 MOST_KINDS = 100
 WINDOW = 2000
+
+
+class Carrier(Protocol):
+    """What has cursors that are saved: the tailer, the documents, the databases."""
+
+    def cursors(self) -> list[Cursor]: ...
 
 
 class Pipeline:
@@ -81,6 +91,37 @@ class Pipeline:
         self.has_moved = True
         return self.write(alerts, log)
 
+    def process_whole(self, reading: documents.Reading | databases.Reading, since: datetime, log: AlertLog) -> tuple[int | None, int]:
+        """Judge what is new in a document, a folder or a database, and write what that gives rise to.
+
+        Told is how much of it was understood, as `documents.Whole.read` has it, and how many alerts were new. What was told is
+        remembered in the cursor at once. Raises what a database raises that cannot be asked now; what it said before counts.
+        """
+        document = reading.document
+        cursor = document.cursor
+        row = CONTAINERS[document.wanted.format]
+        decoder = row.decoder(cursor.memory, Origin(cursor.source, datetime.fromtimestamp(reading.stat[2] / 1e9, UTC), since))
+        alerts: list[Alert] = []
+        unknown: Counter[str] = Counter()
+        understood = None
+
+        def feed(items: Iterable[Item]) -> None:
+            if reading.is_history:
+                deque(items, maxlen=0)
+            else:
+                self.engine.feed(cursor.source, document.scope, items, decoder, alerts)
+
+        try:
+            understood = decoder.read(reading.said, feed, self._faults_of(cursor.source, unknown))
+        finally:
+            cursor.memory = msgspec.Raw(msgspec.json.encode(decoder.memory))
+            if row.kind != "folder":
+                cursor.offset = decoder.place
+            self.has_moved = True
+            fresh = self.write(alerts, log)
+        self._understood(decoder.name, understood or 0, unknown)
+        return understood, fresh
+
     def write(self, alerts: list[Alert], log: AlertLog) -> int:
         """Append alerts; how many of them were new. All are counted: what a crash made us make again, it made us forget before."""
         if not alerts:
@@ -90,7 +131,7 @@ class Pipeline:
             self.alerts_by_type[alert.type] = self.alerts_by_type.get(alert.type, 0) + 1
         return log.append(alerts)
 
-    def save(self, state: Path, tailer: Tailer, log: AlertLog) -> None:
+    def save(self, state: Path, carriers: Iterable[Carrier], log: AlertLog) -> None:
         """Alerts durable first, then cursors and state together. Raises OSError where the disk says no; the old checkpoint stays."""
         for stream in self._moved:
             decoder = self._decoders.get(stream)
@@ -102,7 +143,7 @@ class Pipeline:
             state,
             Checkpoint(
                 alerts=log.position(),
-                cursors=tailer.cursors(),
+                cursors=[cursor for carrier in carriers for cursor in carrier.cursors()],
                 engine=self.engine.snapshot(),
                 events=self.events,
                 alerts_by_type=self.alerts_by_type,
@@ -122,7 +163,7 @@ class Pipeline:
         row = FORMATS.get(cursor.format) if cursor.format is not None else None
         if row is None:
             return None
-        decoder = self._decoders[stream] = row.decoder(cursor.memory)
+        decoder = self._decoders[stream] = row.decoder(cursor.source, cursor.memory)
         return decoder
 
     def _read(self, decoder: Format, stream: Stream, lines: list[bytes], offset: int, alerts: list[Alert]) -> None:
@@ -132,14 +173,19 @@ class Pipeline:
         def feed(items: Iterable[Item]) -> None:
             self.engine.feed(source, scope, items, decoder, alerts)
 
+        decoder.read(lines, offset, feed, self._faults_of(source, unknown))
+        self._understood(decoder.name, len(lines), unknown)
+
+    def _faults_of(self, source: str, unknown: Counter[str]) -> Callable[[int, str, str], None]:
+        """What a decoder tells its faults to: kinds that it does not know are counted in `unknown`."""
+
         def fault(place: int, kind: str, detail: str) -> None:
             if kind.startswith(UNKNOWN):
                 unknown[kind.removeprefix(UNKNOWN)] += 1
             else:
                 self.fault(Fault(source, place, kind, detail))
 
-        decoder.read(lines, offset, feed, fault)
-        self._understood(decoder.name, len(lines), unknown)
+        return fault
 
     def _understood(self, name: str, lines: int, unknown: Counter[str]) -> None:
         """Notice a version of an agent that writes what this one of ours does not know."""

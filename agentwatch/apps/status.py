@@ -13,20 +13,26 @@ from agentwatch.apps.setup import STATE_DIR
 from agentwatch.checkpoint import STATUS, Status
 from agentwatch.core.alerts import span
 from agentwatch.errors import StorageError
+from agentwatch.formats.registry import CONTAINERS
 from agentwatch.model import Cursor
 from agentwatch.ui.page import Block, Table, Word, para
 
 MOST_FILES, MOST_FAULTS = 20, 20
 
 
-class WatchedFile(msgspec.Struct):
-    """A file that is read, and how far. `lag_bytes` may count the half line that its writer has not ended yet."""
+class WatchedFile(msgspec.Struct, omit_defaults=True):
+    """A file that is read, and how far. `lag_bytes` may count the half line that its writer has not ended yet.
+
+    Of a document that is rewritten whole, a folder or a database, `offset` is the size that it had when it was read last, and `elements`
+    how far it was read then: so many elements or files, or up to the row of that id.
+    """
 
     path: str
     format: str | None
     size: int
     offset: int
     lag_bytes: int
+    elements: int | None = None
 
 
 class CountedFault(msgspec.Struct):
@@ -150,7 +156,7 @@ def _files(health: Health) -> Iterable[Block]:
             Word(f"{file.lag_bytes:,}", "warn" if file.lag_bytes else ""),
             Word(f"{file.size:,}"),
             Word(file.format or "unknown", "" if file.format else "warn"),
-            Word(file.path.removeprefix(log_dir).replace(f"{home}/", "~/", 1)),
+            Word(file.path.removeprefix(log_dir).replace(f"{home}/", "~/", 1) + ("" if file.elements is None else f", read to {file.elements:,}")),
         )
         for file in files[:MOST_FILES]
     ]
@@ -221,7 +227,8 @@ def _file(cursor: Cursor) -> WatchedFile | None:
         return None
     if stat.st_ino != cursor.inode:
         return None
-    return WatchedFile(cursor.path, cursor.format, stat.st_size, cursor.offset, max(0, stat.st_size - cursor.offset))
+    elements, offset = (cursor.offset, cursor.size) if cursor.format in CONTAINERS else (None, cursor.offset)
+    return WatchedFile(cursor.path, cursor.format, stat.st_size, offset, max(0, stat.st_size - offset), elements)
 
 
 def _mtime(path: Path) -> float | None:

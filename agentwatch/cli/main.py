@@ -11,6 +11,9 @@ import typer
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli import exec as exec_
+from agentwatch.cli.hooks import hooks_app
+from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, moment, since
 from agentwatch.errors import AgentwatchError, UsageError
 
@@ -29,6 +32,9 @@ app = typer.Typer(
         "agentwatch COMMAND --help    more of each",
     ),
 )
+app.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
+app.add_typer(log_app)
+app.add_typer(hooks_app)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,17 +1,18 @@
 """Claude Code's session transcripts: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import functools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import msgspec
 
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage
+from agentwatch.formats.lenient import REFUSED, fit, mended, salvaged
+from agentwatch.formats.shared import Fact, remember
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "claude-code"
 
@@ -58,7 +59,6 @@ _SIBLING = ("Sibling tool call errored", "Cancelled: parallel tool call")
 _EXIT_CODE = re.compile(r"Exit code (\d{1,9})\b")
 _UNCLEAN = re.compile(r"[^A-Za-z0-9_.-]")
 _HARNESS = re.compile(r"</?tool_use_error>")
-_REJECTED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -87,7 +87,7 @@ class _Block(msgspec.Struct, gc=False):
     is_error: bool | None = None
 
 
-class _Message(msgspec.Struct, gc=False):
+class Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     stop_reason: str | None = None
@@ -95,7 +95,7 @@ class _Message(msgspec.Struct, gc=False):
     usage: _Usage | None = None
 
 
-class _Entry(msgspec.Struct, gc=False, rename="camel"):
+class Entry(msgspec.Struct, gc=False, rename="camel"):
     """A line, as far as anything here asks."""
 
     type: str = ""
@@ -112,7 +112,7 @@ class _Entry(msgspec.Struct, gc=False, rename="camel"):
     request_id: str | None = None
     request_session_id: str | None = None
     error: msgspec.Raw = NOTHING
-    message: _Message | None = None
+    message: Message | None = None
 
 
 class _ApiError(msgspec.Struct, gc=False):
@@ -170,10 +170,6 @@ class Memory(msgspec.Struct):
     billed: dict[str, Billed] = {}
 
 
-Fact = tuple[Kind, Data]
-"""An event's type and data: what a line says, before who and when are added."""
-
-
 class Decoder:
     """Decodes one file. Continue it in another process by giving `memory` to a new one."""
 
@@ -193,8 +189,8 @@ class Decoder:
         """Who the line speaks of. Only assistant lines name the model; bookkeeping lines have neither branch nor directory."""
         try:
             who = _decode_who(line)
-        except _REJECTED:
-            who = _fit(_mended(line), _Who)
+        except REFUSED:
+            who = fit(mended(line), _Who)
         if who.session_id is None:
             return Context()
         return Context(
@@ -214,13 +210,13 @@ class Decoder:
 
     def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
         memory = self.memory
-        entry: _Entry | None
+        entry: Entry | None
         reason = ""
         for line in lines:
             try:
                 entry = _decode(line)
-            except _REJECTED as error:
-                entry, reason = _salvaged(line), str(error)
+            except REFUSED as error:
+                entry, reason = salvaged(line, Entry), str(error)
             if entry is None:
                 if line.strip():
                     fault(offset, "not_json", reason)
@@ -231,7 +227,7 @@ class Decoder:
                 if problem := _problem(entry, time):
                     fault(offset, *problem)
                 if session is not None and time is not None:
-                    for event_type, data in _facts(entry, session, memory):
+                    for event_type, data in facts_of(entry, session, memory):
                         yield Event(time, session, event_type, data, _lane(entry), entry.timestamp is None), offset, line
             offset += len(line)
 
@@ -241,7 +237,7 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     for line in lines:
         try:
             mark = _decode_mark(line)
-        except _REJECTED:
+        except REFUSED:
             continue
         if _is_foreign(mark):
             return False
@@ -260,7 +256,7 @@ def places(environ: Mapping[str, str], home: Path) -> list[Path]:
     return [root / "projects" for root in dict.fromkeys(roots)]
 
 
-def _problem(entry: _Entry, time: datetime | None) -> tuple[str, str] | None:
+def _problem(entry: Entry, time: datetime | None) -> tuple[str, str] | None:
     """Name the fault that the line is, if it is one: kind and detail."""
     if entry.type not in _FACTS:
         if entry.type in SILENT:
@@ -273,24 +269,24 @@ def _problem(entry: _Entry, time: datetime | None) -> tuple[str, str] | None:
     return None
 
 
-def _facts(entry: _Entry, session: str, memory: Memory) -> list[Fact]:
+def facts_of(entry: Entry, session: str, memory: Memory) -> list[Fact]:
     tell = _FACTS.get(entry.type)
     facts = tell(entry, memory) if tell else []
     if session in memory.sessions or _lane(entry):
         return facts
-    _remember(memory.sessions, session, None)
+    remember(memory.sessions, session, None)
     # A prompt on the first line of a session is what the session starts with.
     if facts and facts[0][0] == "user_message":
         return [("session_start", Detail(prompt=cast("Detail", facts[0][1]).output, prompt_type="initial")), *facts[1:]]
     return [("session_start", Detail(prompt_type="initial")), *facts]
 
 
-def _lane(entry: _Entry) -> str | None:
+def _lane(entry: Entry) -> str | None:
     return entry.agent_id or ("sidechain" if entry.is_sidechain else None)
 
 
-def _assistant(entry: _Entry, memory: Memory) -> list[Fact]:
-    message = entry.message or _Message()
+def _assistant(entry: Entry, memory: Memory) -> list[Fact]:
+    message = entry.message or Message()
     blocks = _blocks(message.content)
     if entry.is_api_error_message:
         return [
@@ -310,25 +306,25 @@ def _assistant(entry: _Entry, memory: Memory) -> list[Fact]:
     return facts
 
 
-def _model(message: _Message | _WhoMessage) -> str | None:
+def _model(message: Message | _WhoMessage) -> str | None:
     return None if message.model == "<synthetic>" else message.model
 
 
-def _output(block: _Block, message: _Message, _memory: Memory) -> Fact:
+def _output(block: _Block, message: Message, _memory: Memory) -> Fact:
     return "agent_output", Detail(output=block.text, stop_reason=message.stop_reason, msg_id=message.id)
 
 
-def _thinking(_block: _Block, message: _Message, _memory: Memory) -> Fact:
+def _thinking(_block: _Block, message: Message, _memory: Memory) -> Fact:
     return "agent_thinking", Data(msg_id=message.id)
 
 
-def _call(block: _Block, message: _Message, memory: Memory) -> Fact:
+def _call(block: _Block, message: Message, memory: Memory) -> Fact:
     if block.id and block.name:
-        _remember(memory.calls, block.id, block.name)
+        remember(memory.calls, block.id, block.name)
     return "tool_call", Data(tool_name=block.name, tool_call_id=block.id, tool_params=block.input, msg_id=message.id)
 
 
-def _user(entry: _Entry, memory: Memory) -> list[Fact]:
+def _user(entry: Entry, memory: Memory) -> list[Fact]:
     facts = []
     prompt, is_prompt = NOTHING, False
     for block in _blocks(entry.message.content if entry.message else None):
@@ -363,7 +359,7 @@ def _result(block: _Block, memory: Memory) -> Fact:
     return "tool_result", data
 
 
-def _system(entry: _Entry, memory: Memory) -> list[Fact]:
+def _system(entry: Entry, memory: Memory) -> list[Fact]:
     match entry.subtype:
         case "api_error":
             return [("error", Detail(error_message=_api_error(entry.error), error_category="api", retry=True))]
@@ -375,7 +371,7 @@ def _system(entry: _Entry, memory: Memory) -> list[Fact]:
             return []
 
 
-def _progress(_entry: _Entry, _memory: Memory) -> list[Fact]:
+def _progress(_entry: Entry, _memory: Memory) -> list[Fact]:
     return [("progress", Data())]
 
 
@@ -387,7 +383,7 @@ def _turn_end(memory: Memory, reason: str | None, *, interrupted: bool | None = 
     return [("turn_end", Detail(reason=reason, interrupted=interrupted))]
 
 
-def _spent(entry: _Entry, message: _Message, blocks: list[_Block], memory: Memory) -> Usage | None:
+def _spent(entry: Entry, message: Message, blocks: list[_Block], memory: Memory) -> Usage | None:
     """Find what this line adds to the bill: a message's usage stands on each of its lines, and the last one is right."""
     said, key = message.usage, message.id or entry.request_id
     # A fork copies its parent's lines under its own id; this names the session that paid (2.1.330).
@@ -415,7 +411,7 @@ def _spent(entry: _Entry, message: _Message, blocks: list[_Block], memory: Memor
         before.cache_write + added.cache_write,
         before.reasoning + added.reasoning,
     )
-    _remember(memory.billed, key, Billed(total, characters))
+    remember(memory.billed, key, Billed(total, characters))
     return added
 
 
@@ -430,13 +426,13 @@ def _added(before: Usage, now: Usage) -> Usage:
 
 
 _NO_USAGE = Usage()
-_SAYS: dict[str, Callable[[_Block, _Message, Memory], Fact]] = {
+_SAYS: dict[str, Callable[[_Block, Message, Memory], Fact]] = {
     "text": _output,
     "thinking": _thinking,
     "redacted_thinking": _thinking,
     "tool_use": _call,
 }
-_FACTS: dict[str, Callable[[_Entry, Memory], list[Fact]]] = {
+_FACTS: dict[str, Callable[[Entry, Memory], list[Fact]]] = {
     "assistant": _assistant,
     "user": _user,
     "system": _system,
@@ -475,15 +471,14 @@ def _joined(blocks: list[_Block]) -> str:
 
 def _text(raw: msgspec.Raw) -> str:
     """Read the text of a JSON value: a string, or the strings of a list of content blocks; empty for anything else."""
-    with suppress(*_REJECTED):
+    with suppress(*REFUSED):
         return _decode_text(raw)
-    value = _fit_content(msgspec.Raw(_mended(bytes(raw))))
-    return value if isinstance(value, str) else _joined(value)
+    return _joined(_blocks(fit(mended(b'{"content":' + bytes(raw) + b"}"), Message).content)) if raw else ""
 
 
 def _api_error(raw: msgspec.Raw) -> str:
     """Read a retry notice: what is meant for people, else the API's own words, else the name of the network's failure."""
-    error = _fit(raw, _ApiError)
+    error = fit(raw, _ApiError)
     return error.formatted or error.message or (error.cause.code if error.cause else None) or _text(raw) or "API error"
 
 
@@ -493,73 +488,7 @@ def _has_placeholders(version: str | None) -> bool:
     return numbers is not None and tuple(map(int, numbers.groups())) <= PLACEHOLDERS_UNTIL
 
 
-_Value = TypeVar("_Value")
-
-
-def _remember(entries: dict[str, _Value], key: str, value: _Value) -> None:
-    entries[key] = value
-    if len(entries) > REMEMBERED:
-        del entries[next(iter(entries))]
-
-
-# The lenient way, for the lines that the typed decoders reject.
-
-_Shape = TypeVar("_Shape", bound=msgspec.Struct)
-
-
-def _mended(line: bytes) -> bytes:
-    r"""Write the line as JSON that everything here can read; empty if it is no JSON.
-
-    Half an emoji (a lone `\ud83d`, from a text cut at a UTF-16 unit), bytes that are no UTF-8 and a BOM are what msgspec refuses.
-    """
-    try:
-        value = json.loads(line.decode("utf-8-sig", "replace"))
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="replace")
-    except (ValueError, RecursionError):
-        return b""
-
-
-def _salvaged(line: bytes) -> _Entry | None:
-    mended = _mended(line)
-    return _fit(mended, _Entry) if mended.startswith(b"{") else None
-
-
-def _fit(raw: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
-    """As much of a JSON object as fits `shape`: a field of another type than expected keeps its default."""
-    kept: dict[str, Any] = {}
-    members: dict[str, msgspec.Raw] = {}
-    with suppress(*_REJECTED):
-        members = _decode_members(raw)
-    for field in msgspec.structs.fields(shape):
-        value = members.get(field.encode_name)
-        if value is None:
-            continue
-        try:
-            kept[field.name] = msgspec.json.decode(value, type=field.type)
-        except _REJECTED:
-            if nested := _NESTED.get((shape, field.name)):
-                kept[field.name] = nested(value)
-    return shape(**kept)
-
-
-def _fit_content(raw: msgspec.Raw) -> list[_Block] | str:
-    """Read a content whose blocks are not all as expected; what is no block becomes one of no type."""
-    with suppress(*_REJECTED):
-        return msgspec.json.decode(raw, type=str)
-    with suppress(*_REJECTED):
-        return [_fit(block, _Block) for block in msgspec.json.decode(raw, type=list[msgspec.Raw])]
-    return []
-
-
-_NESTED: dict[tuple[type, str], Callable[[msgspec.Raw], object]] = {
-    (_Entry, "message"): lambda raw: _fit(raw, _Message),
-    (_Message, "usage"): lambda raw: _fit(raw, _Usage),
-    (_Message, "content"): _fit_content,
-    (_Who, "message"): lambda raw: _fit(raw, _WhoMessage),
-}
-
-_decode = msgspec.json.Decoder(_Entry).decode
+_decode = msgspec.json.Decoder(Entry).decode
 _decode_who = msgspec.json.Decoder(_Who).decode
 _decode_mark = msgspec.json.Decoder(_Mark).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -118,7 +118,9 @@ def test_names_cannot_move_the_cursor(place, daemon):
 
 
 def claude(kind, n):
-    return json.dumps({"type": kind, "sessionId": "s1", "uuid": f"u{n}", "timestamp": "2026-11-22T10:00:00Z", "message": {"role": "user", "content": "hi"}}) + "\n"
+    return (
+        json.dumps({"type": kind, "sessionId": "s1", "uuid": f"u{n}", "timestamp": "2026-11-22T10:00:00Z", "message": {"role": "user", "content": "hi"}}) + "\n"
+    )
 
 
 @pytest.mark.parametrize(("new", "strange"), [(3, False), (40, True)], ids=["a new kind", "a new format"])

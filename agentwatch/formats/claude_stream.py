@@ -1,0 +1,143 @@
+"""What `claude -p --output-format stream-json` prints: lines become events. The facts stand in `README.md` beside this file."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from agentwatch.formats import claude_code
+from agentwatch.formats.claude_code import Entry, Message, facts_of
+from agentwatch.formats.lenient import kind_of
+from agentwatch.formats.shared import Fact, Faults, Feed, entries, text
+from agentwatch.model import NOTHING, Context, Detail, Event, Item, Time
+
+NAME = "claude-stream"
+
+SILENT = frozenset(
+    {"stream_event", "rate_limit_event", "control_request", "control_response", "control_cancel_request", "keep_alive", "tool_progress", "auth_status"}
+)
+"""Kinds of line that are known and say nothing that another line does not say."""
+
+_COMPACTED = "compact_boundary"
+
+
+class _Line(msgspec.Struct, gc=False):
+    type: str = ""
+    subtype: str | None = None
+    session_id: str | None = None
+    parent_tool_use_id: str | None = None
+    cwd: str | None = None
+    model: str | None = None
+    message: Message | None = None
+    is_error: bool | None = None
+    result: msgspec.Raw = NOTHING
+    timestamp: Time | None = None
+
+
+class Memory(msgspec.Struct):
+    """What a stream's later lines need of its earlier ones. Most lines have no time: who reads the stream as it is printed sets `time` before each read."""
+
+    time: Time | None = None
+    cwd: str | None = None
+    model: str | None = None
+    claude: claude_code.Memory = msgspec.field(default_factory=claude_code.Memory)
+
+
+class Decoder:
+    """Decodes one stream. Continue it in another process by giving `memory` to a new one."""
+
+    name = NAME
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = Memory() if memory is None else memory
+
+    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
+        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
+
+        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>`.
+        """
+        feed(self._items(lines, offset, fault))
+
+    def context(self, line: bytes) -> Context:
+        """Who the stream speaks of: its session, and what the first line said of it."""
+        session = _decode_session(line)
+        return Context(session_id=session, project_id=self.memory.cwd, executor="CLAUDE", model=self.memory.model)
+
+    def detail(self, line: bytes) -> Detail:
+        """Nothing is left to say: what is worth telling of an event came with it."""
+        return Detail()
+
+    def usage(self, line: bytes) -> None:
+        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
+
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
+        memory = self.memory
+        for place, line, entry in entries(lines, offset, _decode, _Line, fault):
+            if entry.timestamp is not None:
+                memory.time = entry.timestamp
+            facts = _facts(entry, memory)
+            if facts is None:
+                if entry.type not in SILENT:
+                    fault(place, *((kind_of(entry.type), "") if entry.type else ("no_type", "no `type` that is a text")))
+            elif entry.session_id is None:
+                fault(place, "no_session", f"`{entry.type}` without `session_id`")
+            elif memory.time is None:
+                fault(place, "no_time", "no line has a time; `agentwatch exec` knows when it was printed")
+            else:
+                for kind, data in facts:
+                    yield Event(memory.time, entry.session_id, kind, data, entry.parent_tool_use_id, entry.timestamp is None), place, line
+
+
+def recognise(_path: str, lines: list[bytes]) -> bool:
+    """Whether the first lines are such a stream: an object with `session_id` in snake case, which a transcript has not."""
+    for line in lines:
+        if b'"session_id"' not in line:
+            continue
+        try:
+            entry = _decode(line)
+        except msgspec.MsgspecError:
+            continue
+        if entry.type == "system" and entry.subtype == "init":
+            return entry.model is not None
+    return False
+
+
+def places(_environ: Mapping[str, str], _home: Path) -> list[Path]:
+    """None of its own: it is printed."""
+    return []
+
+
+def _facts(entry: _Line, memory: Memory) -> list[Fact] | None:
+    """What a line says; None for a kind that says nothing, or that nobody knows."""
+    match entry.type:
+        case "system":
+            if entry.subtype == "init":
+                memory.cwd, memory.model = entry.cwd, entry.model
+                return facts_of(Entry(type="system", session_id=entry.session_id), entry.session_id or "", memory.claude)
+            return [("compaction", Detail())] if entry.subtype == _COMPACTED else []
+        case "assistant" | "user":
+            said = Entry(type=entry.type, session_id=entry.session_id, agent_id=entry.parent_tool_use_id, message=entry.message)
+            return facts_of(said, entry.session_id or "", memory.claude)
+        case "result":
+            end: Fact = ("turn_end", Detail(reason=entry.subtype or "result"))
+            memory.claude.turn_is_open = False
+            if entry.is_error or (entry.subtype or "").startswith("error"):
+                return [("error", Detail(error_message=text(entry.result) or entry.subtype, error_category="result")), end]
+            return [end]
+        case _:
+            return None
+
+
+class _Session(msgspec.Struct, gc=False):
+    session_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+_session = msgspec.json.Decoder(_Session).decode
+
+
+def _decode_session(line: bytes) -> str | None:
+    try:
+        return _session(line).session_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,33 @@
+"""Plain lines of text, as programs have always logged. The facts stand in `README.md` beside this file."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentwatch.formats.lenient import BLANK
+from agentwatch.formats.program import Log
+
+NAME = "plain-text"
+
+_JSON = (b"{", b"[{")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+"""Bytes that no text has: all control characters but white space and the one that colours begin with."""
+
+
+class Decoder(Log):
+    """Decodes one log. A line that is a JSON object is read as a record of Winston's kind."""
+
+    name = NAME
+
+
+def recognise(path: str, lines: list[bytes]) -> bool:
+    """Whether a file that is called a log holds text, and no line of JSON among its first ones. Asked last, when nobody else knew it."""
+    if ".log" not in path.rpartition("/")[2]:
+        return False
+    said = [line.strip(BLANK).removeprefix(b"\xef\xbb\xbf") for line in lines]
+    return any(said) and not any(line.startswith(_JSON) or _NO_TEXT.search(line) for line in said)
+
+
+def places(environ: Mapping[str, str], home: Path) -> list[Path]:
+    """None of its own: programs log into the log directory."""
+    return []

@@ -1,0 +1,327 @@
+"""Any program's log: what its lines say, whoever wrote them. Winston, Fluent Bit and plain text differ in what a line is wrapped in.
+
+A record is a line that begins something, with the lines that belong to it (the rest of a message, a stack trace): it becomes one
+event, at the line that says what happened. Nothing waits for what may follow, or a program's last words would never be heard.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import msgspec
+
+from agentwatch.formats.canonical import Decoder as Canonical
+from agentwatch.formats.lenient import BLANK, REFUSED, salvaged
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
+
+OWES_NOTHING = "log"
+"""Why an event of a program leaves nobody waiting: its silence is no stall."""
+
+LONGEST = 4096
+"""Characters of a record that are kept; the line itself is still there."""
+
+ERRORS = frozenset({"alert", "crit", "critical", "emerg", "emergency", "err", "error", "fatal", "panic", "severe"})
+"""Levels, by the names of syslog, npm, log4j and the JDK, that tell a failure."""
+
+_WORST_SYSLOG, _LEAST_SYSLOG, _ERROR_OF_PINO = 3, 7, 50
+"""Numbers for levels: syslog's go down from 7 (debug), pino's and bunyan's up from 10 (trace)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SECONDS = 1e11
+"""A greater number is milliseconds: as seconds it would be the year 5138."""
+
+_STAMP = re.compile(
+    r"""(?:[\[(<]|time=|ts=|")*
+    (?:(?P<date>\d{4}[-/]\d\d[-/]\d\d)[T\ ](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?\ ?(?P<zone>Z\b|UTC\b|[+-]\d\d:?\d\d\b)?
+    |(?P<epoch>1\d{9}(?:\d{3})?(?:\.\d{1,9})?)(?=[\s\]]))
+    [\])>"]*[\s:|,-]*""",
+    re.VERBOSE,
+)
+_LEVEL = re.compile(
+    r"""(?:\S{1,80}\s+){0,4}?
+    (?:[\[(<|]*(?P<upper>TRACE|DEBUG|INFO|INFORMATION|NOTICE|WARN|WARNING|ERR|ERROR|SEVERE|CRIT|CRITICAL|ALERT|EMERG|FATAL|PANIC)
+    |[\[(<](?P<lower>trace|debug|info|notice|warn|warning|err|error|severe|crit|critical|alert|emerg|fatal|panic)(?=[\])>])
+    |(?:level|lvl|severity)="?(?P<named>[A-Za-z]{3,11}))
+    (?![\w-])[\])>|":]*[\s:|-]*""",
+    re.VERBOSE,
+)
+_FAILS = re.compile(
+    r"""(?:Uncaught\ |Unhandled\ |Exception\ in\ thread\ "[^"]{0,200}"\ )?
+    (?:(?:[A-Za-z_$][\w$]{0,80}\.){0,12}[A-Z]\w{0,80}(?:Error|Exception)|Error)(?:\ \[[A-Z_0-9]{1,60}\])?(?::\ |:?\s*\Z)
+    |(?:error|fatal|fatal\ error|panic)(?:\[\w{1,20}\])?:\ |thread\ '[^']{0,80}'\ (?:\(\d+\)\ )?panicked\ at\ |(?:Unhandled|Uncaught)\ \w{1,40}""",
+    re.VERBOSE,
+)
+_BELONGS = re.compile(r"[ \t]|Caused by: |Suppressed: |\.\.\. \d+ more|goroutine \d+ \[|[)}\]]+[;,]?\s*\Z|stack backtrace:|note: ")
+_TRACEBACK = "Traceback (most recent call last):"
+_CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_ANSI = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
+
+
+class Memory(msgspec.Struct):
+    """What later lines need of earlier ones.
+
+    `is_stamped`: records begin with a time, so that a line without one goes on with the record before it. `awaits_trace`: an error was
+    told whose stack trace may follow. `in_trace`: a Python traceback was begun; the exception stands on its last line.
+    """
+
+    time: Time | None = None
+    is_stamped: bool = False
+    awaits_trace: bool = False
+    in_trace: bool = False
+
+
+class Record(NamedTuple):
+    """A line that begins something: when (None: it does not say), whether it tells a failure, and what it says."""
+
+    at: datetime | None
+    is_error: bool
+    text: str
+
+
+class Log:
+    """Decodes a program's log. What a line holds is told by `unwrap`: a time from round it, and the JSON object or the text in it.
+
+    `source` is the log's logical name. Its stem within its run is the attempt that all its events belong to (contract, section 1).
+    """
+
+    name = ""
+
+    def __init__(self, source: str, memory: Memory | None = None) -> None:
+        self.memory = Memory() if memory is None else memory
+        self._run, self._attempt = _of(source)
+
+    def unwrap(self, line: bytes) -> tuple[datetime | None, bytes]:
+        """Give the time that stands round a record, if any, and the record."""
+        return None, line
+
+    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
+        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`. The only fault is `no_time`.
+
+        A line that is an event of the canonical stream, as a program's logger may have written it, is that event.
+        """
+        feed(self._items(lines, offset, fault))
+
+    def context(self, line: bytes) -> Context:
+        """The run that the log belongs to. No agent speaks here, unless the line is an event that says so."""
+        return Canonical().context(line) if _is_event(line) else Context(run_id=self._run)
+
+    def detail(self, line: bytes) -> Detail:
+        """The whole of an event's `data`; of a record nothing is left to say."""
+        return Canonical().detail(line) if _is_event(line) else Detail()
+
+    def usage(self, line: bytes) -> Usage | None:
+        """The tokens of an event; a record has none."""
+        return Canonical().usage(line) if _is_event(line) else None
+
+    def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
+        memory = self.memory
+        for line in lines:
+            around, inner = self.unwrap(line)
+            around, inner, fields = _shipped(inner, around)
+            if _is_event(inner):
+                events: list[Item] = []
+                Canonical().read([inner], offset, events.extend, fault)
+                yield from events
+            elif (record := _record(inner, fields, around, memory)) is not None:
+                memory.time = record.at or memory.time
+                if memory.time is None:
+                    fault(offset, "no_time", "no line of this log has said a time so far")
+                else:
+                    for event_type, data in _facts(record):
+                        yield Event(memory.time, self._attempt, event_type, data, None, record.at is None), offset, line
+            offset += len(line)
+
+
+def json_fields(line: bytes) -> "Fields | None":
+    """What a line says, if it is a JSON object; None if it is anything else."""
+    bare = line.strip(BLANK).removeprefix(b"\xef\xbb\xbf")
+    if not bare.startswith(b"{"):
+        return None
+    try:
+        return _decode(bare)
+    except REFUSED:
+        return salvaged(bare, Fields)
+
+
+def moment(raw: msgspec.Raw) -> datetime | None:
+    """The time that a JSON value tells: ISO 8601 (without a zone it is UTC), or seconds or milliseconds since the epoch; None for anything else."""
+    if not raw:
+        return None
+    try:
+        return _decode_time(raw)
+    except REFUSED:
+        value = decoded(raw)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _since_epoch(value)
+    stamp = _STAMP.match(value) if isinstance(value, str) else None
+    return _stamped(stamp) if stamp else None
+
+
+class Fields(msgspec.Struct, gc=False):
+    """A JSON record, by the names that loggers have for level, text, time and stack. All is optional, and may be of any type."""
+
+    level: msgspec.Raw = NOTHING
+    severity: msgspec.Raw = NOTHING
+    message: msgspec.Raw = NOTHING
+    msg: msgspec.Raw = NOTHING
+    log: msgspec.Raw = NOTHING
+    at_message: msgspec.Raw = msgspec.field(name="@message", default=NOTHING)
+    timestamp: msgspec.Raw = NOTHING
+    time: msgspec.Raw = NOTHING
+    ts: msgspec.Raw = NOTHING
+    date: msgspec.Raw = NOTHING
+    at_timestamp: msgspec.Raw = msgspec.field(name="@timestamp", default=NOTHING)
+    at_fields: msgspec.Raw = msgspec.field(name="@fields", default=NOTHING)
+    stack: msgspec.Raw = NOTHING
+    err: msgspec.Raw = NOTHING
+    error: msgspec.Raw = NOTHING
+
+
+class _Inner(msgspec.Struct, gc=False):
+    """What a record may say one level down: Logstash's `@fields`, pino's `err`."""
+
+    level: msgspec.Raw = NOTHING
+    message: msgspec.Raw = NOTHING
+    stack: msgspec.Raw = NOTHING
+
+
+def _of(source: str) -> tuple[str | None, str]:
+    """The run that a source belongs to, and its name in it."""
+    path = PurePosixPath(source)
+    is_of_run = path.parts[:1] == ("runs",) and len(path.parts) > 2
+    within = PurePosixPath(*path.parts[2:]) if is_of_run else path
+    return (path.parts[1] if is_of_run else None), str(within.with_suffix(""))
+
+
+def _is_event(line: bytes) -> bool:
+    return b'"attempt_id"' in line and b'"event_type"' in line
+
+
+def _facts(record: Record) -> list[tuple[Kind, Data]]:
+    if record.is_error:
+        return [("error", Detail(error_message=record.text)), ("turn_end", Detail(reason=OWES_NOTHING))]
+    return [("agent_output", Detail(output=msgspec.Raw(msgspec.json.encode(record.text)), stop_reason=OWES_NOTHING))]
+
+
+def _shipped(inner: bytes, around: datetime | None) -> tuple[datetime | None, bytes, Fields | None]:
+    """The line that a program wrote, and the time round it. A shipper's record holds the line as it was, JSON or text, in `log` or `message`."""
+    fields = json_fields(inner)
+    if fields is None or fields.level or fields.severity:
+        return around, inner, fields
+    line = decoded(fields.log or fields.message)
+    if not isinstance(line, str):
+        return around, inner, fields
+    text = line.encode(errors="replace")
+    return _time_of(fields) or around, text, json_fields(text)
+
+
+def _record(inner: bytes, fields: Fields | None, around: datetime | None, memory: Memory) -> Record | None:
+    """The record that a line begins; None if it belongs to the one before, or says nothing."""
+    text = inner.decode("utf-8", "replace").strip("\0\r\n\ufeff")
+    if fields is None:
+        return _of_text(text, around, memory)
+    memory.is_stamped, memory.awaits_trace, memory.in_trace = True, False, False
+    logstash, error = _inner(fields.at_fields), _inner(fields.err or fields.error)
+    said = _text(fields.message or fields.msg or fields.at_message or fields.log) or _text(error.message)
+    stack = _text(fields.stack or logstash.stack or error.stack) or ""
+    message = said or stack.partition("\n")[0] or text
+    return Record(_time_of(fields) or around, _is_failure(fields.level or fields.severity or logstash.level), message[:LONGEST])
+
+
+def _time_of(fields: Fields) -> datetime | None:
+    return moment(fields.timestamp or fields.time or fields.ts or fields.at_timestamp or fields.date)
+
+
+def _of_text(text: str, around: datetime | None, memory: Memory) -> Record | None:
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    stamp = _STAMP.match(text)
+    at = _stamped(stamp) if stamp else None
+    if stamp is not None and at is not None:
+        return _begun(text[stamp.end() :], at, memory)
+    if not text.strip():
+        return None
+    if memory.time is not None and _BELONGS.match(text):
+        return None
+    return _unstamped(text, around, memory)
+
+
+def _begun(text: str, at: datetime, memory: Memory) -> Record:
+    """A line with a time of its own begins a record."""
+    memory.is_stamped, memory.in_trace = True, False
+    level = _LEVEL.match(text)
+    fails = (level["upper"] or level["lower"] or level["named"]).lower() in ERRORS if level else _FAILS.match(text) is not None
+    memory.awaits_trace = fails
+    return Record(at, fails, (text[level.end() :] if level else text)[:LONGEST])
+
+
+def _unstamped(text: str, around: datetime | None, memory: Memory) -> Record | None:
+    if text.startswith(_TRACEBACK):
+        memory.in_trace = True
+        return None
+    if text.startswith(_CHAINED):
+        memory.awaits_trace = True
+        return None
+    level = _LEVEL.match(text)
+    said = (level["upper"] or level["lower"] or level["named"]).lower() if level else None
+    fails = memory.in_trace or _FAILS.match(text) is not None or said in ERRORS
+    memory.in_trace = False
+    if fails and memory.awaits_trace:
+        memory.awaits_trace = False
+        return None
+    if not fails and memory.is_stamped and around is None and level is None:
+        return None
+    memory.awaits_trace = said in ERRORS
+    return Record(around, fails, (text[level.end() :] if level else text)[:LONGEST])
+
+
+def _stamped(stamp: re.Match[str]) -> datetime | None:
+    """The time of a stamp; None if there is no such time. A local time whose zone is not told is read as UTC."""
+    if stamp["epoch"]:
+        return _since_epoch(float(stamp["epoch"]))
+    zone = stamp["zone"] or ""
+    zone = "+00:00" if zone in ("", "Z", "UTC") else zone
+    try:
+        at = datetime.fromisoformat(f"{stamp['date'].replace('/', '-')}T{stamp['time']}.{(stamp['fraction'] or '0')[:6]:0<6}{zone}")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _since_epoch(number: float) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(seconds=number if abs(number) <= _MOST_SECONDS else number / 1000)
+    except (OverflowError, ValueError):
+        return None
+
+
+def _is_failure(level: msgspec.Raw) -> bool:
+    value = decoded(level)
+    if isinstance(value, str):
+        return value.strip().lower() in ERRORS
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value <= _WORST_SYSLOG if 0 <= value <= _LEAST_SYSLOG else value >= _ERROR_OF_PINO
+    return False
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    """What a value says: a text, or the JSON of anything else; None where there is nothing."""
+    value = decoded(raw)
+    if value is None:
+        return None
+    return value if isinstance(value, str) else bytes(raw).decode("utf-8", "replace")
+
+
+def _inner(raw: msgspec.Raw) -> _Inner:
+    try:
+        return _decode_inner(raw) if raw else _NO_INNER
+    except REFUSED:
+        return _Inner(message=raw)
+
+
+_NO_INNER = _Inner()
+_decode = msgspec.json.Decoder(Fields).decode
+_decode_inner = msgspec.json.Decoder(_Inner).decode
+_decode_time = msgspec.json.Decoder(Time).decode

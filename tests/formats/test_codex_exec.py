@@ -1,0 +1,149 @@
+"""What `codex exec --json` prints: each line's events, though no line has a time."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentwatch.formats import codex_exec
+from agentwatch.formats.codex_exec import Decoder, Memory
+from agentwatch.model import Context
+from tests.formats.harness import GOLDEN, broken_lines, decoded, expected, line, lines_of, of_type, regenerate, restarted, survives, types, usages
+
+STREAM = GOLDEN / "codex-exec" / "loop-0.169.jsonl"
+THREAD = "01a200d9-637d-7bb0-8824-05e7c0ebfa83"
+STARTED = line({"type": "thread.started", "thread_id": THREAD})
+
+
+def item(kind, step="completed", **fields):
+    return line({"type": f"item.{step}", "item": {"id": "item_1", "type": kind, **fields}})
+
+
+def completed(tokens):
+    return line({"type": "turn.completed", "usage": {"input_tokens": tokens, "cached_input_tokens": 0, "output_tokens": 0}})
+
+
+def failed(message):
+    return line({"type": "turn.failed", "error": {"message": message}})
+
+
+def error(message):
+    return line({"type": "error", "message": message})
+
+
+def said(*lines):
+    """Say what follows the thread's start."""
+    return decoded([STARTED, *lines], Decoder())[1:]
+
+
+def test_a_stream_gives_the_events_that_were_read_off_it_by_hand():
+    """Six calls, four of them failed, and the tokens of the turn."""
+    told = decoded(lines_of(STREAM), Decoder())
+    assert told == expected(STREAM)
+    assert len(of_type(told, "tool_call")) == 6
+    assert sum(data["is_error"] for data in of_type(told, "tool_result")) == 4
+    assert usages(told) == [{"input": 5600, "output": 140, "cache_read": 3500, "cache_write": 0, "reasoning": 35}]
+
+
+@given(st.lists(st.integers(0, 23), max_size=6).map(sorted))
+def test_a_restart_between_any_two_lines_changes_nothing(cuts):
+    """The memory holds all that later lines need of earlier ones."""
+    lines = lines_of(STREAM)
+    assert restarted(codex_exec, lines, cuts) == decoded(lines, Decoder())
+
+
+def test_the_time_is_that_of_the_threads_id_or_the_readers():
+    """A plain file tells when its thread began; who reads the stream as it is printed knows better."""
+    now = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    (told,) = decoded([STARTED], Decoder())
+    assert (told["timestamp"], told["inferred"]) == ("2026-11-22T01:22:56.509000+00:00", True)
+    assert decoded([STARTED], Decoder(Memory(time=now)))[0]["timestamp"] == now.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("lines", "faults"),
+    [
+        pytest.param([item("agent_message", text="x")], ["no_session"], id="nobody's"),
+        pytest.param([line({"type": "thread.started", "thread_id": "x"})], ["no_time"], id="an id without a time"),
+        pytest.param([STARTED, line({"type": "turn.paused"})], ["unknown_type:turn.paused"], id="a type from the future"),
+        pytest.param([STARTED, item("hologram")], ["unknown_type:item.completed.hologram"], id="an item from the future"),
+        pytest.param([STARTED, b"warning: no config\n"], ["not_json"], id="what is printed beside it"),
+        pytest.param([b"{}\n"], ["no_type"], id="an empty object"),
+    ],
+)
+def test_a_line_that_is_nothing_is_a_fault_and_nothing_more(lines, faults):
+    """It is counted under a short kind that is safe to print."""
+    assert [fault["fault"] for fault in decoded(lines, Decoder()) if "fault" in fault] == faults
+
+
+@pytest.mark.parametrize(
+    ("fields", "tool", "params", "is_error"),
+    [
+        (("command_execution", {"command": "ls", "exit_code": 2, "status": "failed", "aggregated_output": "no"}), "exec_command", {"command": "ls"}, True),
+        (("command_execution", {"command": "ls", "exit_code": None, "status": "declined"}), "exec_command", {"command": "ls"}, False),
+        (("file_change", {"changes": [{"path": "a", "kind": "add"}], "status": "completed"}), "apply_patch", [{"path": "a", "kind": "add"}], False),
+        (("mcp_tool_call", {"tool": "fetch", "arguments": {"u": 1}, "status": "failed", "error": {"message": "gone"}}), "fetch", {"u": 1}, True),
+        (("web_search", {"query": "x"}), "web_search", "x", False),
+    ],
+)
+def test_a_call_that_is_printed_when_it_is_done_is_a_call_and_its_result(fields, tool, params, is_error):
+    """Only commands and servers' tools are printed when they start as well."""
+    kind, members = fields
+    called, result = said(item(kind, **members))
+    assert (called["data"]["tool_name"], called["data"]["tool_params"]) == (tool, params)
+    assert (result["data"]["is_error"], result["data"]["tool_call_id"]) == (is_error, "item_1")
+    assert said(item(kind, "started", **members), item(kind, "updated", **members), item(kind, **members))[0] == {**called}
+
+
+def test_the_total_at_a_turns_end_is_the_threads():
+    """What it has grown by is the turn's."""
+    assert [usage["input"] for usage in usages(said(completed(100), completed(150)))] == [100, 50]
+
+
+def test_a_failure_that_is_printed_twice_is_one():
+    """The last words before a turn fails are printed again; attempts to go on are told as such."""
+    told = said(
+        line({"type": "turn.started"}), error("Reconnecting... 1/5"), error("last status: 429 Too Many Requests"), failed("last status: 429 Too Many Requests")
+    )
+    assert types(told) == ["turn_start", "error", "error", "turn_end"]
+    assert [(data["error_category"], data.get("retry")) for data in of_type(told, "error")] == [("api", True), ("rate_limit", None)]
+
+
+def test_a_warning_is_no_error():
+    """Items of the type `error` are told to a person and stop nothing."""
+    assert types(said(item("error", message="Model metadata not found"))) == ["progress"]
+
+
+def test_the_context_is_the_thread():
+    """The stream names neither directory nor model."""
+    decoder = Decoder()
+    assert decoder.context(STARTED) == Context()
+    decoded([STARTED], decoder)
+    assert decoder.context(STARTED) == Context(session_id=THREAD, executor="CODEX")
+
+
+@given(st.binary().map(lambda text: text.replace(b"\n", b" ") + b"\n"))
+def test_any_bytes_are_survived(text):
+    """A pipe may bring anything."""
+    survives(codex_exec, text)
+
+
+@given(broken_lines(lines_of(STREAM)))
+def test_real_lines_with_any_part_replaced_are_survived(text):
+    """Each release may change the shape of anything."""
+    survives(codex_exec, text)
+    said(text, text)
+
+
+def test_a_stream_is_known_by_the_start_of_its_thread():
+    """What a shell printed may come before; nobody else's line is one."""
+    assert codex_exec.recognise("x.log", [b"$ codex exec --json\n", STARTED])
+    assert not codex_exec.recognise("x.log", [line({"type": "turn.started"}), json.dumps({"type": "session_meta"}).encode()])
+    assert codex_exec.places({}, Path("/home/ann")) == []
+
+
+if __name__ == "__main__":
+    regenerate("codex-exec", codex_exec)
