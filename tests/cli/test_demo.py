@@ -14,7 +14,7 @@ STORIES = {
     "Speed up the test-suite": {"tool_loop"},
     "Migrate the settings page": {"stuck_agent"},
     "Rewrite the importer": {"cost_anomaly"},
-    "code-review": {"cost_anomaly"},
+    "code-review": set(),
     "network-down": {"error_loop"},
     "model-hangs": {"stuck_agent"},
     "missing-file": {"error_loop"},

@@ -53,7 +53,7 @@ def test_what_would_be_watched_is_counted_and_named(place, errors):
         os.utime(transcripts / f"{number}.jsonl", (number, number))
     _, report = doctor(place)
     logs, claude = report["places"][:2]
-    assert (logs["files"], logs["newest"]) == (2, {"canonical": str(place.stream), "unknown format": str(place.logs / "notes.log")})
+    assert (logs["files"], logs["newest"]) == (2, {"canonical": str(place.stream), "plain-text": str(place.logs / "notes.log")})
     assert (claude["files"], claude["directories"], claude["newest"]) == (2, 2, {"claude-code": str(transcripts / "2.jsonl")})
 
 
