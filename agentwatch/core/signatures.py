@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from hashlib import blake2b
 
+from agentwatch.core.lazy import lazy
 from agentwatch.core.text import clean, redact
 
 _LOOKED_AT = 16_384
@@ -36,8 +37,8 @@ def _ends(text: str, size: int) -> str:
 # ------------------------------------------------------------------------------------------------------------------- calls
 
 _SAYS_WHY = frozenset({"description", "explanation", "justification", "thought", "task_progress", "security_risk"})
-_SAYS_HOW_LONG = re.compile(r"timeout\w*|\w+_timeout(?:_ms|_secs?|_seconds)?|yield_time_ms|max_output_tokens", re.IGNORECASE)
-_HERE = re.compile(r"(?<![\w./])\./")
+_SAYS_HOW_LONG = lazy(r"timeout\w*|\w+_timeout(?:_ms|_secs?|_seconds)?|yield_time_ms|max_output_tokens", re.IGNORECASE)
+_HERE = lazy(r"(?<![\w./])\./")
 
 
 def call_signature(tool_name: str, params: object) -> str:
@@ -52,7 +53,7 @@ def call_signature(tool_name: str, params: object) -> str:
     return _digest(f"{tool_name}\0{_canonical(_squeezed(params))}")
 
 
-_ONE_THING = re.compile(r"\"[^\"\\]{0,256}\"|'[^']{0,256}'|(?:~|\.{1,2})?(?:/[\w.@+-]{1,128}){1,32}/?|[0-9]+(?:\.[0-9]+)?")
+_ONE_THING = lazy(r"\"[^\"\\]{0,256}\"|'[^']{0,256}'|(?:~|\.{1,2})?(?:/[\w.@+-]{1,128}){1,32}/?|[0-9]+(?:\.[0-9]+)?")
 
 
 def blanked_signature(tool_name: str, params: object) -> str:
@@ -97,24 +98,24 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-_SHELL = re.compile(
+_SHELL = lazy(
     "(?:ba)?sh|shell|powershell|terminal|exec|container.exec|exec_command|execute_(?:command|bash)|local_shell|shell_command|run_(?:shell_)?command|run_terminal_cmd"
 )
-_HAS_SUBCOMMANDS = re.compile(
+_HAS_SUBCOMMANDS = lazy(
     "apt(?:-get)?|aws|brew|bunx?|cargo|composer|deno|docker|podman|dotnet|gcloud|gh|git|go|gradle|helm|just|kubectl|make|mvn|npm|npx|nx|pip[3x]?|pnpm|poetry"
     "|rtk|rustup|systemctl|terraform|tox|turbo|uvx?|yarn"
 )
 _RUNNERS = frozenset({"run", "exec", "x", "tool"})
-_BEFORE = re.compile(
+_BEFORE = lazy(
     r"\s*+(?:#[^\n]*\n"
     r"|(?:cd|pushd|source|\.|set|export|umask|ulimit)\s[^\n;&|]{0,512}(?:&&|\n|;)"
     r"|[A-Za-z_]\w{0,64}=(?:\"[^\"]{0,512}\"|'[^']{0,512}'|[^\s\"']{0,512})(?=\s)"
     r"|(?:sudo|env|nohup|time|command|exec|then|do|\()(?=\s)(?:\s+-[A-Za-z]+)*+"
     r"|timeout(?:\s+-{1,2}[\w=-]+(?:\s+[\d.]+[smhd]?(?=\s+[\d.]))?)*+\s+[\d.]+[smhd]?(?=\s))"
 )
-_PYTHON = re.compile(r"python[\d.]*")
+_PYTHON = lazy(r"python[\d.]*")
 _WITH_VALUE = frozenset({"-C", "-c", "--prefix", "--cwd", "--git-dir", "--directory", "-f", "-n", "--namespace"})
-_WORD = re.compile(r"[A-Za-z][\w:.@-]{0,40}")
+_WORD = lazy(r"[A-Za-z][\w:.@-]{0,40}")
 
 
 def operation(tool_name: str, params: object) -> str:
@@ -209,13 +210,13 @@ def _without_hex(found: re.Match[str]) -> str:
     return found[0] if found[0].isalpha() or found[0].isdecimal() else "#hex"
 
 
-_MEASURED = re.compile(r"\b(?:in|took|(?:time|duration|elapsed)[\"']?:?) {0,3}\Z", re.IGNORECASE)
+_MEASURED = lazy(r"\b(?:in|took|(?:time|duration|elapsed)[\"']?:?) {0,3}\Z", re.IGNORECASE)
 _H = "[0-9a-fA-F]"
 # (one of these stands in the text, or nothing said; what is volatile; what is put in its place). A row replaces no more than the value
 # itself, never "the rest": a pattern that ran over line ends took the whole output after Codex's "Chunk ID" with it, and made every
 # poll equal. They start with letters or a class of characters, not with "\b", which costs five times as much.
 _VOLATILE: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
-    (hints, re.compile(pattern), blank)
+    (hints, lazy(pattern), blank)
     for hints, pattern, blank in (
         (("<timestamp>",), r"<timestamp>[^<]{0,64}</timestamp>", "<timestamp>"),
         (("Chunk ID",), rf"(Chunk ID:? ?){_H}{{4,16}}\b", r"\1#"),
@@ -298,23 +299,23 @@ def fingerprint(message: str) -> str:
 
 
 # "ModuleNotFoundError: …", "E   AssertionError", "Caused by: java.lang.IllegalStateException: …", Rust's and Go's panics.
-_EXCEPTION = re.compile(
+_EXCEPTION = lazy(
     r"(?:E {1,8}|Caused by: |Uncaught |Unhandled )?(?:[A-Za-z_][\w.$]{0,120}(?:Error|Exception|Fault)(?: ?\[\w{1,40}\])?:(?=.{2})|panic: |thread '[^']{0,80}' panicked)"
 )
-_ERROR_LIKE = re.compile(
+_ERROR_LIKE = lazy(
     r"error|fail|fatal|cannot|can't|could not|couldn't|unable|no such|not found|not exist|doesn't|does not|denied|refused|rejected|unrecogni[sz]ed|invalid|unknown"
     r"|undefined|unexpected|missing|must |timed out|timeout|conflict|aborted|already exists|no module|not performed|no replacement|occurrences|required|not allowed"
 )
 # Also source that a linter quotes, tests that passed, and the command itself.
-_NO_ERROR = re.compile(r"\b(?:0|no) (?:errors?|failures?|failed)|errors?: 0\b|--[\w-]{0,40}error|│|\bpassed\b|--- pass|^[$>] ")
+_NO_ERROR = lazy(r"\b(?:0|no) (?:errors?|failures?|failed)|errors?: 0\b|--[\w-]{0,40}error|│|\bpassed\b|--- pass|^[$>] ")
 # Said round an error, whatever the error.
-_ENVELOPE = re.compile(
+_ENVELOPE = lazy(
     r"(?:Output:?|Exit code:? [0-9]+|Process exited with code [0-9]+|Error: Exit code [0-9]+|Command failed with exit code [0-9]+\.?|Chunk ID.*|Wall time.*|.*token count.*"
     r"|Traceback \(most recent call last\):|\(no output\)|[\s|/\\\-⠀-⣿.]*(?:\^C)?)",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"</?(?:tool_use_error|error|stderr|stdout|returncode|output)>")
-_INFORMS = re.compile(r"\b(?!(?:errors?|fail(?:ed|ure)?|fatal|exit(?:ed)?|code|status|with|the|and|command|process|returned)\b)[^\W\d_]{2,}", re.IGNORECASE)
+_TAG = lazy(r"</?(?:tool_use_error|error|stderr|stdout|returncode|output)>")
+_INFORMS = lazy(r"\b(?!(?:errors?|fail(?:ed|ure)?|fatal|exit(?:ed)?|code|status|with|the|and|command|process|returned)\b)[^\W\d_]{2,}", re.IGNORECASE)
 _LONGEST_LINE = 500
 
 
@@ -343,7 +344,7 @@ def _informs(line: str) -> bool:
 
 
 _STATUS = r"(?:http(?:/[0-9.]{1,3})?|status(?:[ _]?code)?|api error|error code|error|code|response)[\"']?[\s:=(]{1,3}"
-_SPEAKS_OF_RETRYING = re.compile(
+_SPEAKS_OF_RETRYING = lazy(
     rf"\b{_STATUS}(?:408|425|429|5(?:00|02|03|04|20|21|22|23|24|29))\b"
     r"|\b(?:429|5[0-9]{2})\b\W{1,3}(?:too many|internal|bad gateway|service|gateway|server|overloaded)"
     r"|overloaded|rate[ _-]?limit|too many requests|server_error|internal server error|bad gateway|service unavailable|temporarily unavailable"
@@ -351,7 +352,7 @@ _SPEAKS_OF_RETRYING = re.compile(
     r"|socket hang up|fetch failed|network (?:error|is unreachable|failure)|connection ?(?:reset|refused|aborted|closed|error|lost)|peer closed|stream disconnected"
     r"|temporary failure|try again (?:later|in)|apiconnectionerror"
 )
-_STAYS_WRONG = re.compile(
+_STAYS_WRONG = lazy(
     rf"\b{_STATUS}(?:400|401|402|403|404|405|413|422)\b"
     r"|\b(?:400|401|403)\b\W{1,3}(?:bad request|unauthori[sz]ed|forbidden)"
     r"|insufficient[_ ]quota|credit balance|billing|invalid[_ ](?:api[_ ]key|request)|authentication[_ ](?:error|failed)|permission[_ ](?:denied|error)"
@@ -372,7 +373,7 @@ def is_transient(*texts: str | None) -> bool:
     return any(text in _TRANSIENT_CATEGORIES or _SPEAKS_OF_RETRYING.search(text) for text in told)
 
 
-_NOT_OWN = re.compile(
+_NOT_OWN = lazy(
     r"(?:<tool_use_error>|error: |exit code [0-9]+\s)*\s*(?:the user (?:doesn't want|does not want|rejected|declined|denied|cancelled)|user (?:rejected|declined|denied|cancelled|aborted)"
     r"|sibling tool call errored|\[request interrupted by user|tool (?:use|call) was rejected by the user|request (?:was )?(?:aborted|cancelled) by (?:the )?user"
     r"|(?:(?:operation|command|tool execution) )?(?:was )?(?:aborted|cancelled|interrupted) by (?:the )?user|cancelled: parallel tool call)"

@@ -10,24 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from math import log2
 from typing import NamedTuple
 
+from agentwatch.core.lazy import lazy
+
 # ---------------------------------------------------------------------------------------------------------------- harmless
 
 # A string sequence (OSC, DCS, SOS, PM, APC) that is never closed loses only its introducer: a log must not be able to hide the rest
 # of a line from us by opening one.
-_ESCAPES = re.compile(
+_ESCAPES = lazy(
     r"(?:\x1b\[|\x9b)[0-?]{0,64}+[ -/]{0,8}+[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])(?:[^\x00-\x1f\x7f-\x9f]*+(?:\x07|\x1b\\|\x9c))?"
     r"|\x1b[ -/]{0,4}+[0-~]?"
 )
-_BREAKS = re.compile("\r\n?|[\t\n\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
-_BREAKS_BUT_NEWLINES = re.compile("\r(?!\n)|[\t\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
+_BREAKS = lazy("\r\n?|[\t\n\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
+_BREAKS_BUT_NEWLINES = lazy("\r(?!\n)|[\t\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 # Category Cf, and the supplementary variation selectors, which carry hidden messages as well as the tags do. Written out, since asking
 # unicodedata for 1.1 million characters costs 150 ms at import; the test asks it.
-_INVISIBLE = re.compile(
+_INVISIBLE = lazy(
     "[\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_UNSHOWABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\uf8ff\ufffe\uffff\U000f0000-\U0010ffff]")
+_UNSHOWABLE = lazy("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\uf8ff\ufffe\uffff\U000f0000-\U0010ffff]")
 
 
 def clean(text: str, *, newlines: bool = False) -> str:
@@ -59,7 +61,7 @@ class _Rule(NamedTuple):
 
 
 def _shape(kind: str, hints: str, pattern: str, judge: Callable[[re.Match[str]], bool] = lambda _: True) -> _Rule:
-    return _Rule(kind, tuple(hints.split()), re.compile(pattern, re.ASCII), judge)
+    return _Rule(kind, tuple(hints.split()), lazy(pattern, re.ASCII), judge)
 
 
 class _Rules:
@@ -77,7 +79,7 @@ def _has_digit(found: re.Match[str]) -> bool:
     return any(c.isdigit() for c in found[0])
 
 
-_EDGE = re.compile(r"(?:^|[^A-Za-z0-9]|\\[nrt]|\x1b\[[0-9;]{0,12}m)\Z")
+_EDGE = lazy(r"(?:^|[^A-Za-z0-9]|\\[nrt]|\x1b\[[0-9;]{0,12}m)\Z")
 
 
 def _stands_alone(found: re.Match[str]) -> bool:
@@ -150,7 +152,7 @@ def _value(bare: str) -> str:
 def _named(kind: str, hints: str, pattern: str) -> _Rule:
     # A password may have any letter; after a token may come a Chinese comma.
     bare = _BARE if kind in ("password", "secret") else _BARE_ASCII
-    return _Rule(kind, tuple(hints.split()), re.compile(pattern + _TAIL + _value(bare)))
+    return _Rule(kind, tuple(hints.split()), lazy(pattern + _TAIL + _value(bare)))
 
 
 _NAMED = _Rules(
@@ -168,39 +170,39 @@ _NAMED = _Rules(
     _named("api-key", "signing", r"signing[_-]?key"),
 )
 _FLAGS = tuple(
-    (kind, re.compile(rf"--(?:[a-z0-9]{{1,20}}[_-]){{0,4}}(?:{names})(?:=|\s{{1,3}}){_value(bare)}"))
+    (kind, lazy(rf"--(?:[a-z0-9]{{1,20}}[_-]){{0,4}}(?:{names})(?:=|\s{{1,3}}){_value(bare)}"))
     for kind, names, bare in (
         ("password", "passw(?:or)?d|passphrase|pwd", _BARE),
         ("secret", "secret", _BARE),
         ("token", "token|credential|(?:api|access|private|auth|secret)[_-]?key", _BARE_ASCII),
     )
 )
-_AUTHORIZATION = re.compile(
+_AUTHORIZATION = lazy(
     r"authorization\\{0,3}[\"'`]?\s{0,3}[:=,]\s{0,3}\\{0,3}[\"'`]?(?P<scheme>(?:basic|bearer|token|digest|negotiate|apikey|key)\s{1,3})?(?P<value>[^\s\"'`\\,;<>\[]{1,8192})"
 )
-_BEARER = re.compile(r"bearer\s{1,3}([\w.~+/=-]{12,})")
-_USER = re.compile(rf"(?:\s-u|--user)[ =]{{0,2}}[\"']?[\w.@+-]{{1,64}}:({_BARE})")
-_URL = re.compile(r"://([\w-]{20,255})(?::x-oauth-basic)?@|://[^\s:/@\"'`<>]{0,128}+:([^\s/\"'`<>]{1,512})@")
-_COOKIE = re.compile(
+_BEARER = lazy(r"bearer\s{1,3}([\w.~+/=-]{12,})")
+_USER = lazy(rf"(?:\s-u|--user)[ =]{{0,2}}[\"']?[\w.@+-]{{1,64}}:({_BARE})")
+_URL = lazy(r"://([\w-]{20,255})(?::x-oauth-basic)?@|://[^\s:/@\"'`<>]{0,128}+:([^\s/\"'`<>]{1,512})@")
+_COOKIE = lazy(
     r"cookie(?:\\{0,3}[\"'`]?\s{0,3}[:=]|(?<=--cookie)\s)\s{0,3}\\{0,3}[\"'`]?"
     r"([^\s;=,\"'`\\]{1,128}+=[^\s;,\"'`\\]++(?:;\s{0,3}[^\s;=,\"'`\\]{1,128}+(?:=[^\s;,\"'`\\]*+)?)*+)"
 )
 
-_PLACEHOLDER = re.compile(r"\[REDACTED:[a-z-]{1,32}\]")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?[0-9][0-9.,:_]*[a-z%]{0,2}", re.IGNORECASE)
+_PLACEHOLDER = lazy(r"\[REDACTED:[a-z-]{1,32}\]")
+_UUID = lazy(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_NUMBER = lazy(r"[-+]?[0-9][0-9.,:_]*[a-z%]{0,2}", re.IGNORECASE)
 # Stands for a value that is somewhere else, or was taken out. bcrypt's "$2b$" does not.
-_STAND_IN = re.compile(r"\$[{(]|\$[A-Za-z_]+$|%\w{1,2}$|%\w+%$|\{.*\}$|<.*>$|\[.*\]$|\*+$|\.{2,}$|…$")
-_PATH = re.compile(r"https?://|[A-Za-z]:[\\/]|(?:~|\.{0,2})/[\w./@+-]*$|[\w-]+(?:/[\w-]+)+\.\w{1,5}$")
-_DOTTED = re.compile(r"[A-Za-z_]+(?:\??\.[A-Za-z_]+)+:?$")
-_TYPE_NAME = re.compile(r"(?:[A-Z][a-z]+[0-9]{0,3})+")
-_NAME_IN_CODE = re.compile(r"(?=.*[_.]|[^0-9]*$)[^0-9]*(?:[0-9][^0-9]*){0,2}")
-_WORDS = re.compile(r"[A-Za-z]?[a-z]*(?:[A-Z][a-z]+)*|[A-Z_]+|[a-z]+(?:[-_./:][a-z]+)*")
-_SENTENCE_MARKS = re.compile(r"[A-Z.,:!?()]")
-_NOT_SECRET = re.compile(
+_STAND_IN = lazy(r"\$[{(]|\$[A-Za-z_]+$|%\w{1,2}$|%\w+%$|\{.*\}$|<.*>$|\[.*\]$|\*+$|\.{2,}$|…$")
+_PATH = lazy(r"https?://|[A-Za-z]:[\\/]|(?:~|\.{0,2})/[\w./@+-]*$|[\w-]+(?:/[\w-]+)+\.\w{1,5}$")
+_DOTTED = lazy(r"[A-Za-z_]+(?:\??\.[A-Za-z_]+)+:?$")
+_TYPE_NAME = lazy(r"(?:[A-Z][a-z]+[0-9]{0,3})+")
+_NAME_IN_CODE = lazy(r"(?=.*[_.]|[^0-9]*$)[^0-9]*(?:[0-9][^0-9]*){0,2}")
+_WORDS = lazy(r"[A-Za-z]?[a-z]*(?:[A-Z][a-z]+)*|[A-Z_]+|[a-z]+(?:[-_./:][a-z]+)*")
+_SENTENCE_MARKS = lazy(r"[A-Z.,:!?()]")
+_NOT_SECRET = lazy(
     "passwords?|passwd|passphrase|pwd|secret|token|bearer|basic|string|str|text|none|null|nil|true|false|undefined|required|optional|hidden|number|boolean"
 )
-_SAYS_OTHER = re.compile("counts?|ids?|type|limits?|name|file|path|ur[li]|endpoint|len|length|budget|usage|env|var|size|expiry|expires|hashing|threshold")
+_SAYS_OTHER = lazy("counts?|ids?|type|limits?|name|file|path|ur[li]|endpoint|len|length|budget|usage|env|var|size|expiry|expires|hashing|threshold")
 
 
 def _entropy(value: str) -> float:
@@ -372,7 +374,7 @@ _VAGUE = {":": r"\d:[A-Za-z0-9_-]{8}", "AC": "AC[0-9a-f]{8}", "SK": "SK[0-9a-f]{
 
 _HINTS = tuple(sorted({hint for hint, _ in _SHAPES.hints} - set(_VAGUE)))
 _LOW_HINTS = (*sorted({hint for hint, _ in _NAMED.hints}), "authorization", "bearer", "cookie", "curl", "--", "://")
-_VAGUE_FOUND = re.compile("|".join(_VAGUE.values())).search
+_VAGUE_FOUND = lazy("|".join(_VAGUE.values()))
 
 
 def _may_hold_secret(text: str) -> bool:
@@ -384,7 +386,7 @@ def _may_hold_secret(text: str) -> bool:
     for hint in _LOW_HINTS:  # a loop takes half the time of any() over a generator
         if hint in low:
             return True
-    return _VAGUE_FOUND(text) is not None
+    return _VAGUE_FOUND.search(text) is not None
 
 
 def _cut(text: str, limit: int) -> str:
