@@ -77,7 +77,7 @@ class Reporter:
             self._grow(session, episode, at, describe, out)
         elif crossed:
             finding = describe(size, Status.OPEN)
-            if episode is not None and episode.episode_id == alert_id(session.attempt_id, finding, Status.OPEN, 0):
+            if episode is not None and episode.episode_id == alert_id(session, finding, Status.OPEN, 0):
                 # It never ended: a loop that goes round more slowly than the cool-down.
                 self._grow(session, episode, at, describe, out)
             else:
@@ -91,14 +91,14 @@ class Reporter:
 
     def open(self, session: Session, finding: Finding, size: int, out: list[Alert]) -> Episode:
         """A new episode and its first line."""
-        identity = alert_id(session.attempt_id, finding, Status.OPEN, 0)
+        identity = alert_id(session, finding, Status.OPEN, 0)
         episode = Episode(episode_id=identity, opened_at=finding.spots[0].at, last_at=finding.at, count=size, next_count=size * ESCALATE_AT)
         episodes = session.episodes
         if episodes is None:
             episodes = session.episodes = {}
         episodes.pop(f"{finding.type}:{finding.key}", None)
         if len(episodes) >= MOST_EPISODES:
-            del episodes[next(iter(episodes))]
+            del episodes[next((name for name, one in episodes.items() if one.recovered), next(iter(episodes)))]
         episodes[f"{finding.type}:{finding.key}"] = episode
         out.append(_alert(session, finding, identity, identity, Status.OPEN, 0))
         return episode
@@ -113,21 +113,25 @@ class Reporter:
         if episode is None or episode.recovered:
             return
         episode.recovered = True
-        identity = alert_id(session.attempt_id, finding, Status.RECOVERED, episode.level, episode.episode_id)
+        identity = alert_id(session, finding, Status.RECOVERED, episode.level, episode.episode_id)
         out.append(_alert(session, finding, identity, episode.episode_id, Status.RECOVERED, 0))
 
     def _escalate(self, session: Session, episode: Episode, finding: Finding, out: list[Alert]) -> None:
         episode.level += 1
         episode.recovered = False
         episode.next_count = episode.count * ESCALATE_AT
-        identity = alert_id(session.attempt_id, finding, Status.ESCALATED, episode.level, episode.episode_id)
+        identity = alert_id(session, finding, Status.ESCALATED, episode.level, episode.episode_id)
         out.append(_alert(session, finding, identity, episode.episode_id, Status.ESCALATED, episode.level))
 
 
-def alert_id(attempt_id: str, finding: Finding, status: Status, level: int, episode_id: str = "") -> str:
+def alert_id(session: Session, finding: Finding, status: Status, level: int, episode_id: str = "") -> str:
     """16 hex digits. The first line of an episode rests on where it began, the later ones on it and their step."""
     first = finding.spots[0]
-    parts = (episode_id,) if episode_id else (finding.type, attempt_id, finding.key, first.at.isoformat(), str(first.place))
+    parts = (
+        (episode_id,)
+        if episode_id
+        else (finding.type, session.attempt_id, finding.key, first.at.isoformat(), str(first.place), *([session.scope] if session.scope else ()))
+    )
     return blake2b("\x1f".join((*parts, status, str(level))).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -12,6 +12,9 @@ from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Session
 from agentwatch.core.steps import Price, Reader, Steps
 from agentwatch.model import Alert, Context, Event, Fault, Item
 
+LONGEST_ID, LONGEST_NAME = 1024, 256
+"""What is longer is no name: an attempt of such an id is not watched, other names are cut. A hostile log has lines of 8 MiB."""
+
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
 STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start"})
@@ -50,7 +53,7 @@ class Engine:
         self._steps = Steps(limits, reporter, price)
         self._table = {**self._steps.table, "session_end": self._ended}
         self._scopes = snapshot.scopes if snapshot else {}
-        self._scope = Scope()
+        self._scope, self._scope_name = Scope(), ""
         self.events = 0
         self._newest_end = EPOCH
         self._fresh: dict[Session, Scope] = {}
@@ -77,7 +80,7 @@ class Engine:
         scope = self._scopes.get(scope_name)
         if scope is None:
             scope = self._scopes[scope_name] = Scope()
-        self._scope, self._steps.reader = scope, reader
+        self._scope, self._scope_name, self._steps.reader = scope, scope_name, reader
         find, step_of, spend = scope.sessions.get, self._table.get, self._steps.spend
         count = 0
         try:
@@ -99,7 +102,11 @@ class Engine:
                         session.place = place
                         session.source = source
                     elif session.last - now > BACKWARDS:
-                        self._backwards(session, now)
+                        if not self._is_a_time(now, source, place):
+                            continue
+                        # The file of a sub-agent may be read hours after that of its parent.
+                        if event.lane is None:
+                            self._backwards(session, now)
                     data = event.data
                     if data.usage is not None or data.cost_usd is not None:
                         spend(session, event, place, line, out)
@@ -141,7 +148,11 @@ class Engine:
 
     def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert]) -> None:
         self._unfile(session)
-        following = self._stuck.look(session, now, out)
+        following = None
+        try:
+            following = self._stuck.look(session, now, out)
+        except Exception as error:  # noqa: BLE001  # as in `feed`: counted and shown, and the others are judged
+            self._tell(Fault(session.source, session.place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         if now - session.last > self._limits.forget_after:
             del scope.sessions[session.attempt_id]
         else:
@@ -168,11 +179,14 @@ class Engine:
         attempt_id, at = event.attempt_id, event.timestamp
         if not self._is_a_time(at, source, place):
             return None
+        if len(attempt_id) > LONGEST_ID:
+            self._tell(Fault(source, place, "long_id", f"an attempt's id of {len(attempt_id)} characters"))
+            return None
         ended = scope.ended.get(attempt_id) or scope.ended_before.get(attempt_id)
         if ended is not None and event.event_type not in STARTS and (event.event_type not in WORK or at - ended.at <= LATE):
             return None
         horizon = at + self._limits.stuck
-        session = Session(attempt_id, source, context, at, place, horizon, at, Lane())
+        session = Session(attempt_id, source, _bounded(context), at, place, horizon, at, Lane(), scope=self._scope_name)
         if ended is not None:
             session.restarts, session.episodes = ended.restarts, ended.episodes
             scope.ended.pop(attempt_id, None)
@@ -236,12 +250,22 @@ class Engine:
         return False
 
 
+def _bounded(context: Context) -> Context:
+    for name in Context.__struct_fields__:
+        value = getattr(context, name)
+        if value is not None and len(value) > LONGEST_ID:
+            setattr(context, name, value[:LONGEST_ID])
+    return context
+
+
 def _second(at: datetime) -> int:
     since = at - EPOCH
     return since.days * 86_400 + since.seconds
 
 
 def _lane(session: Session, name: str) -> Lane:
+    if len(name) > LONGEST_NAME:
+        name = name[:LONGEST_NAME]
     if session.lanes is None:
         session.lanes = {}
     lane = session.lanes.get(name)

@@ -25,7 +25,8 @@ Owes = Literal["model", "text", "user"]
 MOST_PARAMS_BYTES = 4096
 """Of longer parameters of a call only a checksum is kept."""
 
-MOST_LINE_BYTES = 16384
+LONGEST_CALL_ID = 4096
+MOST_LINE_BYTES = 4096
 """A call on a longer line is copied out of it: what is kept of an event keeps its line's bytes alive."""
 
 
@@ -237,6 +238,8 @@ class Session:
     excused: timedelta = timedelta(0)
     excused_at: Time | None = None
     bucket: int = 0
+    scope: str = ""
+    told_silence_at: Time | None = None
 
 
 class Ended(msgspec.Struct, gc=False, omit_defaults=True):

@@ -6,6 +6,7 @@ to each detector that wants to see them.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from hashlib import blake2b
 from sys import byteorder
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER
 from agentwatch.core.detectors.tool_loop import ToolLoop
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
-from agentwatch.core.state import EMPTY_BYTES, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Session, checksum
+from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Session, checksum
 from agentwatch.model import Alert, Context, Data, Detail, Event, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
@@ -35,6 +36,7 @@ Step = Callable[[Session, Lane, Event, int, bytes, list[Alert]], None]
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
 MOST_TOKENS = 2**53
 TITLE = 80
+LONGEST_TOOL = 256
 RING_BYTES = STEPS * len(CHANGE)
 
 
@@ -119,7 +121,7 @@ class Steps:
                 model = event.data.model or self.reader.context(line).model or session.context.model
                 cost = self._price(model, usage, event.timestamp) if model else None
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
-        if cost:
+        if cost is not None and cost > 0:
             session.cost_usd = min(session.cost_usd + cost, MOST_USD)
             self._cost.spent(session, event.timestamp, place, cost, out)
 
@@ -149,6 +151,8 @@ class Steps:
         lane.owes = "model"
         lane.was_answered = True
         data = event.data
+        if len(line) > MOST_LINE_BYTES:
+            data.tool_call_id = _short_id(data.tool_call_id)
         call = lane.call
         if lane.is_open and call is not None and call.data.tool_call_id == data.tool_call_id:
             lane.is_open = False
@@ -241,7 +245,8 @@ class Steps:
 def _asked(session: Session, lane: Lane, _event: Event, detail: Detail, _place: int, _out: list[Alert]) -> None:
     asks_nothing = NEEDS_NO_ANSWER(detail.output)
     lane.owes = "user" if detail.interrupted or asks_nothing else "model"
-    lane.is_open, lane.open_calls = False, None
+    for other in (session.main, *(session.lanes or {}).values()) if lane is session.main else (lane,):  # nobody waits for a sub-agent of before
+        other.is_open, other.open_calls = False, None
     if session.context.task_title is None and lane is session.main and not asks_nothing:
         session.context.task_title = _title(detail.prompt or detail.output)
 
@@ -272,10 +277,18 @@ def _keep_open(lane: Lane, call: Event | None, new_id: str | None) -> None:
         lane.open_calls = None
 
 
+def _short_id(name: str | None) -> str | None:
+    """An id of a sensible length; of others a digest."""
+    if name is None or len(name) <= LONGEST_CALL_ID:
+        return name
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def _shortened(event: Event) -> Event:
     """What is kept of a call on a long line: nothing of the line's own bytes."""
     data = event.data
     params = data.tool_params
     kept = params.copy() if len(params) <= MOST_PARAMS_BYTES else checksum(params)
-    short = Data(tool_name=data.tool_name, tool_call_id=data.tool_call_id, tool_params=kept, msg_id=data.msg_id)
+    name = data.tool_name[:LONGEST_TOOL] if data.tool_name else None
+    short = Data(tool_name=name, tool_call_id=_short_id(data.tool_call_id), tool_params=kept, msg_id=_short_id(data.msg_id))
     return Event(event.timestamp, event.attempt_id, event.event_type, short, event.lane)

@@ -68,7 +68,9 @@ def is_output(name: str) -> bool:
 def scope_of(root: Root, relative_dir: str) -> str:
     """The space of attempt ids that a directory belongs to: each run has its own, everything else shares one."""
     parts = relative_dir.split("/")
-    return f"{RUNS}/{parts[1]}" if root.is_log_dir and parts[0] == RUNS and len(parts) > 1 else ""
+    if not root.is_log_dir or parts[0] != RUNS or len(parts) < 2:
+        return ""
+    return f"{RUNS}/{parts[1]}".encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def list_dir(root: Root, relative_dir: str) -> tuple[list[Seen], list[str]]:

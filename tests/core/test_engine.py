@@ -423,3 +423,87 @@ def test_a_call_on_a_huge_line_does_not_keep_the_line():
         )
     )
     assert [alert.type for alert in watched.out] == ["tool_loop"]
+
+
+HOSTILE = {
+    "a time-out of 400 digits": [
+        line(0, "user_message", output="hi"),
+        line(1, "tool_call", tool_name="Bash", tool_call_id="x", tool_params={"command": "ls", "timeout": 10**400}),
+    ],
+    "costs below nothing": [line(n, "usage", cost_usd=-1.7e308) for n in range(3)],
+    "braces in names": [
+        line(
+            n,
+            "tool_result" if n % 2 else "tool_call",
+            tool_name="{count}{",
+            tool_call_id=f"c{n // 2}",
+            tool_params={"a": "{}"},
+            is_error=True,
+            result="{0} {x} boom went here",
+        )
+        for n in range(20)
+    ],
+}
+
+
+@pytest.mark.parametrize("lines", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_line_stops_nobody(lines):
+    """No exception, no fault, and a checkpoint that can be read."""
+    watched = Watched()
+    watched.feed(items_of(lines))
+    watched.engine.tick(END, watched.out)
+    watched.restart()
+    watched.ids()
+
+
+def test_a_year_long_before_the_session_is_no_time():
+    """Whatever its zone: it cannot be written in UTC."""
+    watched = Watched()
+    old = line(1, "error", error_fingerprint="f").replace(b"2026-02-09T10:00:01+00:00", b"0001-01-01T00:00:00+14:00")
+    watched.feed(items_of([line(0, "agent_output"), *[old] * 4]))
+    assert watched.out == []
+    assert {fault.kind for fault in watched.faults} == {"no_time"}
+
+
+def test_names_of_megabytes_do_not_stay():
+    """Call ids, tools, titles; an attempt of such an id is not watched at all."""
+    watched = Watched()
+    for n in range(20):
+        name = f"{n}" + "x" * 300_000
+        call = line(n, "tool_call", tool_name=name, tool_call_id=name, tool_params={"a": n})
+        watched.feed(
+            items_of([call.replace(b'"attempt_id"', b'"task_title": "%b", "attempt_id"' % name.encode()), line(n, "error", lane=name, error_message=name)])
+        )
+        watched.feed(items_of([line(n, "tool_result", tool_call_id=name, result="ok")]))
+    assert len(msgspec.json.encode(watched.engine.snapshot())) < 100_000
+    (session,) = watched.engine.snapshot().scopes[""].sessions.values()
+    assert not session.main.is_open
+    watched.feed(items_of([line(0, "tool_call", attempt="y" * 5000)]))
+    assert {fault.kind for fault in watched.faults} == {"long_id"}
+
+
+def test_the_same_attempt_in_two_runs_is_two_incidents():
+    """Else the second would be taken for the first, written already."""
+    watched = Watched()
+    lines = [line(n, "error", error_fingerprint="f") for n in range(4)]
+    for scope in ("runs/r1", "runs/r2"):
+        watched.feed(items_of(lines), source=f"{scope}/s.jsonl", scope=scope)
+    assert len({alert.alert_id for alert in watched.out}) == 2
+
+
+def test_a_sub_agents_file_read_late_does_not_end_the_watch():
+    """Its lines are two hours older than those of its parent."""
+    watched = Watched()
+    watched.feed(
+        items_of([line(7200, "user_message", output="go"), line(7201, "tool_call", tool_name="Bash", tool_call_id="c", tool_params={"command": "make"})])
+    )
+    watched.feed(items_of([line(60, "agent_output", lane="sub", output="hello")]), source="sub.jsonl")
+    watched.engine.finish(START + timedelta(hours=4), watched.out)
+    assert [alert.type for alert in watched.out] == ["stuck_agent", "stuck_agent"]
+
+
+def test_a_loop_ends_with_its_session():
+    """Told to be over, of whatever type."""
+    watched = Watched()
+    watched.feed(items_of([line(n, "tool_call", tool_name="Read") for n in range(10)] + [line(11, "session_end", completion_status="success")]))
+    assert [(alert.type, str(alert.status)) for alert in watched.out] == [("tool_loop", "open"), ("tool_loop", "recovered")]

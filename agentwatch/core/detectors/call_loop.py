@@ -2,11 +2,12 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from zlib import crc32
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.limits import Limits
-from agentwatch.core.signatures import blanked_signature, call_signature, normalise_result, result_text
+from agentwatch.core.signatures import blanked_signature, call_signature, normalise_result, operation, result_text
 from agentwatch.core.state import Cycle, Lane, Loops, Same, Session
 from agentwatch.model import Alert, Data, Event, Status, decoded
 
@@ -36,13 +37,133 @@ EDITS = frozenset(
 EDIT_COMMANDS = frozenset({"str_replace", "create", "insert", "undo_edit"})
 EDITORS = frozenset({"str_replace_editor", "str_replace_based_edit_tool", "edit_file", "file_editor"})
 
-_WRITES = re.compile(
-    rb">(?!&)|<<|\btee\b|\bsed\s+(?:-\w*\s+)*-i|\b(?:mv|cp|rm|mkdir|touch|ln|chmod|kill|pkill|killall|patch|restart|reload)\s"
-    rb"|\bgit\s+(?:commit|checkout|switch|merge|rebase|reset|pull|push|stash|apply|cherry-pick|clone|restore|add|rm|mv|revert)\b"
-    rb"|\b(?:pip[3x]?|uv|npm|pnpm|yarn|cargo|go|apt(?:-get)?|brew|gem|bundle|poetry)\s+(?:install|add|remove|uninstall|update|upgrade|ci|sync|get)\b"
+_SHELLS = frozenset(
+    {"Bash", "bash", "shell", "shell_command", "exec_command", "execute_bash", "run_shell_command", "run_in_terminal", "terminal", "exec", "local_shell"}
+)
+_LOOKS = frozenset(
+    [
+        "ls",
+        "cat",
+        "head",
+        "tail",
+        "less",
+        "wc",
+        "grep",
+        "rg",
+        "egrep",
+        "find",
+        "fd",
+        "tree",
+        "stat",
+        "file",
+        "diff",
+        "cmp",
+        "echo",
+        "printf",
+        "pwd",
+        "which",
+        "type",
+        "env",
+        "date",
+        "ps",
+        "top",
+        "df",
+        "du",
+        "free",
+        "sort",
+        "uniq",
+        "cut",
+        "tr",
+        "awk",
+        "jq",
+        "yq",
+        "sed",
+        "nl",
+        "xxd",
+        "od",
+        "md5sum",
+        "sha256sum",
+        "test",
+        "[",
+        "true",
+        "whoami",
+        "id",
+        "uname",
+        "hostname",
+        "sleep",
+        "pytest",
+        "jest",
+        "vitest",
+        "tox",
+        "mypy",
+        "ruff",
+        "eslint",
+        "tsc",
+        "flake8",
+        "pylint",
+        "ctest",
+        "phpunit",
+        "rspec",
+        "curl",
+        "wget",
+        "ping",
+        "git:status",
+        "git:log",
+        "git:diff",
+        "git:show",
+        "git:branch",
+        "git:blame",
+        "git:ls-files",
+        "git:rev-parse",
+        "git:remote",
+        "git:fetch",
+        "git:describe",
+        "git:grep",
+        "git:reflog",
+        "git:config",
+        "npm:test",
+        "npm:run",
+        "npm:ls",
+        "yarn:test",
+        "pnpm:test",
+        "bun:test",
+        "cargo:test",
+        "cargo:check",
+        "cargo:build",
+        "cargo:clippy",
+        "go:test",
+        "go:vet",
+        "go:build",
+        "make:test",
+        "make:check",
+        "make:lint",
+        "make:build",
+        "make:all",
+        "gh:pr",
+        "gh:run",
+        "gh:issue",
+        "gh:api",
+        "gh:repo",
+        "docker:ps",
+        "docker:logs",
+        "docker:inspect",
+        "kubectl:get",
+        "kubectl:describe",
+        "kubectl:logs",
+    ]
+)
+"""Programs that look, test or build. Any other command may have changed something: better one loop told later than healthy work told as one."""
+
+_REDIRECTS = re.compile(rb"(?<![0-9&=-])>(?!&)(?!\s*/dev/null)|<<").search
+_READS = re.compile(r"(?:^|[_.-])(?:read|grep|glob|search|find|list|ls|view|get|fetch|query|cat|show|look|check|status|open)(?![a-z])", re.IGNORECASE).search
+_ACTS = re.compile(
+    r"(?:^|[_.:-])(?:edit|write|replace|insert|create|update|delete|remove|rename|move|apply|patch|set|add|post|put|send|run|execute|task|agent|spawn|close|merge|commit|push)"
+    r"(?![a-z])",
+    re.IGNORECASE,
 ).search
-_NO_WRITE = re.compile(rb"[0-9&]?>{1,2}\s*/dev/null|[0-9]>&[0-9]|[-=]>").sub
-_SHELLS = frozenset({"Bash", "bash", "shell", "shell_command", "exec_command", "execute_bash", "run_shell_command", "run_in_terminal", "terminal", "exec"})
+_PRESSES = re.compile(r"(?:^|[_.:-])(?:press|click|scroll|swipe|type|key|tab|next|navigate|wait|step|continue|move)(?![a-z])", re.IGNORECASE).search
+_GOES_ON = re.compile(rb"--(?:continue|skip|next)\b").search
+_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 MAY_DIFFER = re.compile(rb'"(?:description|explanation|justification|thought|timeout|yield_time|max_output_tokens|task_progress|security_risk)').search
 """Calls that say the same differ in such a field at most. Without one they are equal byte for byte or not at all, which costs a
@@ -74,20 +195,47 @@ CHANGE = bytes(4)
 """Stands in a lane's ring of keys behind a step that changed something."""
 
 
+@lru_cache(maxsize=512)
+def acts(tool: str) -> bool:
+    """Whether a tool's name says that it changes something; a shell's command says it itself."""
+    words = _HUMPS.sub("_", tool)
+    return tool in EDITS or (tool not in _SHELLS and _ACTS(words) is not None and _READS(words) is None)
+
+
+@lru_cache(maxsize=512)
+def presses(tool: str) -> bool:
+    """Whether a tool is one whose purpose is to be used again and again: a key, a wheel, the next page."""
+    return _PRESSES(_HUMPS.sub("_", tool)) is not None
+
+
+@lru_cache(maxsize=512)
+def reads(tool: str) -> bool:
+    """Whether a tool's name says that it looks for something."""
+    return _READS(_HUMPS.sub("_", tool)) is not None
+
+
+def moves_on(call: Data) -> bool:
+    """Whether a call does something else each time it is made, though it says the same."""
+    return presses(call.tool_name or "") or _GOES_ON(call.tool_params) is not None
+
+
 def edits(call: Data) -> bool:
-    """Whether a call that succeeded has changed a file: known by the tool."""
-    name = call.tool_name
-    if name in EDITS:
-        return True
+    """Whether a call that succeeded has changed something: known by the tool, and by an editor's command."""
+    name = call.tool_name or ""
     if name not in EDITORS:
-        return False
+        return acts(name)
     params = decoded(call.tool_params)
     return not isinstance(params, dict) or params.get("command") in EDIT_COMMANDS or "command" not in params
 
 
 def writes(call: Data) -> bool:
-    """Whether a shell command that succeeded has changed something. Costs as much as all else that is done for a step."""
-    return call.tool_name in _SHELLS and _WRITES(call.tool_params) is not None and _WRITES(_NO_WRITE(b"", bytes(call.tool_params))) is not None
+    """Whether a shell command that succeeded may have changed something. Costs as much as all else that is done for a step."""
+    if call.tool_name not in _SHELLS:
+        return False
+    if _REDIRECTS(call.tool_params):
+        return True
+    program, _, subcommand = operation(call.tool_name, decoded(call.tool_params)).partition(" ")
+    return (program not in _LOOKS and f"{program}:{subcommand.partition(' ')[0]}" not in _LOOKS) or (program == "sed" and b" -i" in bytes(call.tool_params))
 
 
 class CallLoop:
@@ -135,7 +283,7 @@ class CallLoop:
             self._over(session, lane, loops, f"{key:08x}", event, place, out)
         if not self._cycle(session, lane, loops, call.data, event, key, spot, place, out) and not event.data.is_error:
             same = self._same(session, lane, loops, call.data, event, key, result, turn, text, spot, place, out)
-            if same.count == 1 and shape and shape == lane.step_shape and call.data.tool_name not in PLANS and not polls(call.data):
+            if same.count == 1 and shape and shape == lane.step_shape and _looks(call.data):
                 self._near(session, lane, loops, call.data, event, result, turn, text, spot, place, out)
         loops.last, loops.turn = key, turn
         for name in [name for name, step in loops.told.items() if loops.steps - step > FORGOTTEN_AFTER]:
@@ -148,9 +296,11 @@ class CallLoop:
             return
         for other, same in loops.same.items():
             if other != key:
-                same.count = same.row = 0
+                same.row = 0
+            same.count = same.row
         loops.near.clear()
-        for name in [name for name in loops.told if not name.endswith(f"{key:08x}") and not name.startswith("cycle")]:
+        loops.trail, loops.cycle = [], None
+        for name in [name for name in loops.told if not name.endswith(f"{key:08x}")]:
             self._over(session, lane, loops, name, event, place, out)
 
     def reset(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
@@ -198,7 +348,8 @@ class CallLoop:
             same.result, same.count, same.row, same.turn = result, 1, 1, turn
             same.first_at, same.first_place = spot.at, spot.place
         lasted = event.timestamp - same.first_at
-        crossed = _in_vain(same.row, lasted) if polls(call) else same.row >= self._repeats or same.count >= INTERLEAVED
+        is_patient = polls(call) or moves_on(call)
+        crossed = _in_vain(same.row, lasted) if is_patient else same.row >= self._repeats or same.count >= INTERLEAVED
         how = "" if same.row >= same.count else ", other calls between that changed nothing,"
         self._tell(session, lane, loops, call, event, f"{key:08x}", same, how, text, place, out, crossed=crossed)
         return same
@@ -334,6 +485,12 @@ def _find(ring: bytes, key: int) -> int:
     """Where the key stands last; -1 if nowhere."""
     keys = _keys(ring).tolist()
     return len(keys) - 1 - keys[::-1].index(key) if key in keys else -1
+
+
+def _looks(call: Data) -> bool:
+    """Whether a call only looks for something, so that other numbers in it are no other work: issue 7 is not issue 8."""
+    name = call.tool_name or ""
+    return name not in PLANS and not polls(call) and (not writes(call) if name in _SHELLS else reads(name) and not edits(call))
 
 
 def _in_vain(polls: int, lasted: timedelta) -> bool:

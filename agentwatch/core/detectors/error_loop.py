@@ -81,16 +81,17 @@ class ErrorLoop:
         """A session that ends tells that its loops have ended with it."""
         for name, episode in (session.episodes or {}).items():
             kind, _, key = name.partition(":")
-            if kind != "error_loop" or episode.recovered:
+            if kind not in ("error_loop", "tool_loop") or episode.recovered:
                 continue
-            text = f"{key} occurred {episode.count} times in {span(event.timestamp - episode.opened_at)}; the session has ended"
+            what = {"error_fingerprint": key, "sample_message": ""} if kind == "error_loop" else {"tool_name": key.split(":")[1] if ":" in key else key}
+            lasted = event.timestamp - episode.opened_at
             finding = Finding(
-                type="error_loop",
+                type=kind,
                 key=key,
                 at=event.timestamp,
                 spots=[Spot(event.timestamp, place, "session_end")],
-                summary=f"Error loop over: {text}",
-                detail={"error_fingerprint": key, "occurrences": episode.count, "window_ms": milliseconds(self._window), "sample_message": ""},
+                summary=f"{session.attempt_id} has ended, and with it {key}: {episode.count} times in {span(lasted)}",
+                detail={**what, "occurrences": episode.count, "window_ms": milliseconds(lasted)},
             )
             self._reporter.recover(session, finding, out)
 

@@ -22,6 +22,7 @@ STORM = 5
 """Equal errors of the framework or the API with no tool result between; 3 or 4 would only be earlier (detection.md, section 6.5)."""
 
 MOST_ERRORS = 16
+LONGEST_NAME = 200
 EDITING = "failing_edits"
 
 
@@ -39,14 +40,16 @@ class Failing:
         failures = lane.failures
         if failures is None:
             failures = lane.failures = Failures()
-        name = event.data.tool_name or "tool"
+        name = (event.data.tool_name or "tool")[:LONGEST_NAME]
         doing = operation(name, decoded(call.data.tool_params)) if call is not None else name
         turn = (call.data.msg_id if call is not None else None) or lane.turn
         key = f"{doing}: {fingerprint(said)}"
         failure = failures.by_error.get(key)
         if failure is None:
             if len(failures.by_error) >= MOST_ERRORS:
-                del failures.by_error[next(iter(failures.by_error))]
+                oldest = next(iter(failures.by_error))
+                del failures.by_error[oldest]
+                self._over(session, event, oldest, "many other errors came", place, out)
             failure = failures.by_error[key] = Failure(doing, 1, turn, event.timestamp, place)
         elif failure.turn != turn:
             failure.count, failure.turn = failure.count + 1, turn

@@ -19,6 +19,9 @@ PASSAGE, PASSAGES = 50, 10
 SPREAD = 5 * PASSAGE * PASSAGES
 """Within so many characters of each other: 50 apart on average, times five."""
 
+UNREAD = 0
+"""The first message's text is not looked at; it is taken to be that of the second."""
+
 FEW = 4  # a ruler has no more different characters
 LONG = 2000
 """Shorter messages are not looked at: they end soon."""
@@ -50,15 +53,16 @@ class Monologue:
             return
         said = result_text(decoded(detail.output))[:MOST_CHARACTERS]
         if talk is None:
-            talk = lane.talk = Talk(1, 0, 0, before or lane.said, event.timestamp, place)
+            talk = lane.talk = Talk(1, 1, UNREAD, before or lane.said, event.timestamp, place)
         if size >= LONG and goes_round(said):
             self._tell(session, talk, event, place, "passage", "repeats itself within one message", said, out, size=PASSAGES, crossed=True)
         if not follows:
             return
         text = normalise_result(said)
         digest = crc32(text.encode("utf-8", "surrogatepass"))
-        talk.count += 1
-        talk.same = talk.same + 1 if talk.text == digest and text else 1
+        if detail.msg_id is not None or detail.stop_reason is not None or detail.usage is not None or detail.cost_usd is not None:
+            talk.count += 1  # else it may be a paragraph of the message before
+        talk.same = talk.same + 1 if text and talk.text in (digest, UNREAD) else 1
         talk.text, talk.message = digest, lane.said
         what = "says the same again, {} times now, and calls no tool" if talk.same > 1 else "talks without calling a tool, {} messages so far"
         crossed = talk.same >= SAME or talk.count >= MESSAGES

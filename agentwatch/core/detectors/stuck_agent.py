@@ -88,8 +88,17 @@ class StuckAgent:
         if until <= due:
             return due
         episode = self._episode(session, key)
+        told_at = session.told_silence_at
+        if episode is None and not session.rich and told_at is not None and session.last - told_at <= self._limits.cooldown:
+            # One of many silences in a row: it is told if it lasts as long as an escalation takes.
+            due = session.last + limit * ESCALATE_AFTER
+            if until <= due:
+                return due
         if episode is None:
             episode = self._reporter.open(session, self._finding(session, key, due, limit, waiting_for), 1, out)
+            session.told_silence_at = due
+            if due > session.last + limit:
+                episode.level = 1
         later = session.last + limit * ESCALATE_AFTER
         if episode.level == 0 and until > later:
             self._reporter.escalate(session, episode, self._finding(session, key, later, limit, waiting_for), out)
@@ -136,6 +145,6 @@ def _patience_s(call: Data) -> float:
         return UNDECLARED_S
     for key, unit in TIMEOUTS:
         value = params.get(key)
-        if isinstance(value, int | float) and value > 0:
+        if isinstance(value, int | float) and 0 < value < FOREVER:
             return min(max(value * unit, TOOL_LIMIT_S), MOST_PATIENCE_S) + TOOL_GRACE_S
     return UNDECLARED_S

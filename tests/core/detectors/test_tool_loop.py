@@ -378,3 +378,63 @@ def test_a_loop_that_goes_round_more_slowly_than_the_cool_down_is_one_incident(l
     alerts = [alert for alert in log.alerts() if alert.type == "tool_loop"]
     assert [str(alert.status) for alert in alerts] == ["open", "escalated"]
     assert len({alert.alert_id for alert in alerts}) == 2
+
+
+WORK = {
+    "edits by a server's tool": lambda log, n: log.both(params="npm test", text="ok").both("mcp__serena__replace_symbol_body", {"name": f"f{n}"}, "OK"),
+    "sub-agents": lambda log, n: log.both(params="npm test", text="ok").both("Task", {"prompt": f"do step {n}"}, "done"),
+    "scripts": lambda log, n: log.both(params="npm test", text="ok").both(params=f"python3 tools/rename.py fn{n}", text="renamed"),
+    "one commit a file": lambda log, n: (
+        log.both("NextFile", {}, "ok").both(params="pytest", text="5 passed").both(params="git commit -am migrate", text="committed")
+    ),
+    "issues closed": lambda log, n: log.both("mcp__github__close_issue", {"number": n}, "The issue was closed and its author was told so."),
+    "keys pressed": lambda log, n: log.both("browser_press_key", {"key": "ArrowDown"}, "Pressed ArrowDown on the page") if n < 7 else log,
+    "a rebase that goes on": lambda log, n: log.both(params="git rebase --continue", text="Successfully rebased") if n < 7 else log,
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+def test_work_that_moves_on_is_no_loop(new_log, work):
+    """However alike its steps look."""
+    log = new_log()
+    for n in range(8):
+        work(log, n)
+    assert log.told() == []
+
+
+def test_paragraphs_without_a_word_of_whose_they_are_are_no_monologue(log):
+    """A final answer that is logged line by line."""
+    log.both()
+    for n in range(9):
+        log.add("agent_output", output=f"Paragraph {n} of the summary.")
+    assert log.told() == []
+
+
+def test_six_messages_without_a_call_are_a_monologue(log):
+    """Each an answer of the model, which is what the cost says."""
+    log.both()
+    for n in range(5):
+        log.add("agent_output", output=f"I will think about {n}", cost_usd=0.01)
+    assert log.starts("tool_loop") == 0
+    log.add("agent_output", output="", cost_usd=0.01)
+    log.both()
+    assert log.told() == [("tool_loop", "open"), ("tool_loop", "recovered")]
+
+
+def test_the_same_message_three_times_is_a_monologue(log):
+    """Two might be a slip."""
+    log.both()
+    for n in range(2):
+        log.add("agent_output", output="I am done with the task.", msg_id=f"m{n}")
+    assert log.starts("tool_loop") == 0
+    log.add("agent_output", output="I am done with the task.", msg_id="m3")
+    assert log.starts("tool_loop") == 1
+
+
+def test_a_message_that_goes_round_in_itself_is_told(log):
+    """Code and lists do so healthily."""
+    passage = "and then the parser reads the next token and returns to its start, "
+    log.both().add("agent_output", output="```\n" + f"{passage}\n" * 60 + "```", msg_id="m1").both(params="ls src")
+    assert log.told() == []
+    log.add("agent_output", output=passage * 60, msg_id="m2")
+    assert log.starts("tool_loop") == 1
