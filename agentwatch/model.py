@@ -68,13 +68,17 @@ class Status(StrEnum):
 
 
 class Usage(msgspec.Struct, gc=False, frozen=True):
-    """Tokens of one step, by kind. `input` excludes what came from or went into the cache."""
+    """Tokens of one step, by kind. `input` excludes what came from or went into the cache.
+
+    `reasoning` is a part of `output`, and `cache_write_1h`, what is cached for an hour and not for minutes, of `cache_write`.
+    """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
+    cache_write_1h: int = 0
 
     @property
     def total(self) -> int:

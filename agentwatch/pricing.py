@@ -21,17 +21,20 @@ _BEDROCK = re.compile(r"(?:^|/)(?:[a-z]{2,6}\.)?(?:ai21|amazon|anthropic|cohere|
 
 
 class Rates(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
-    """What a million tokens of a model cost in USD. Cached ones cost what `input` does unless said otherwise."""
+    """What a million tokens of a model cost in USD. Cached ones cost what `input` does unless said otherwise, those for an hour what `cache_write` does."""
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
+    cache_write_1h: float | None = None
 
     def usd(self, usage: Usage) -> float:
         read = self.input if self.cache_read is None else self.cache_read
         write = self.input if self.cache_write is None else self.cache_write
-        return (usage.input * self.input + usage.output * self.output + usage.cache_read * read + usage.cache_write * write) / 1e6
+        dearer = 0.0 if self.cache_write_1h is None else self.cache_write_1h - write
+        cached = usage.cache_read * read + usage.cache_write * write + usage.cache_write_1h * dearer
+        return (usage.input * self.input + usage.output * self.output + cached) / 1e6
 
 
 class Prices:
@@ -53,7 +56,7 @@ class Prices:
     def __call__(self, model: str, usage: Usage, at: datetime) -> float | None:
         """USD of `usage` at the prices of the moment `at`; None where the model's price is not known, which is not 0.
 
-        `usage.reasoning` is part of `usage.output` and not paid twice. All cache writes are priced as the five-minute ones.
+        `usage.reasoning` is part of `usage.output` and not paid twice. Cache writes for an hour have a price of their own.
         """
         if rates := self._overrides.get(model):
             return rates.usd(usage)
@@ -86,11 +89,15 @@ def _candidates(model: str) -> list[tuple[str | None, str]]:
     return [("openrouter", model), (None, bare)] if bare != model else [(None, model)]
 
 
+_ONE_OF_EACH = (Usage(input=1), Usage(output=1), Usage(cache_read=1), Usage(cache_write=1), Usage(cache_write=1, cache_write_1h=1))
+"""In the order of the fields of `Rates`."""
+
+
 class _Listed:
     """A model of the price list.
 
     The library takes 150 us a request, thirty times what decoding the line that tells of it takes. Below the first
-    tier a price is a sum of counts times rates, so four questions answer for all such requests of one period.
+    tier a price is a sum of counts times rates, so five questions answer for all such requests of one period.
     """
 
     def __init__(self, provider: "Provider", entry: "ModelInfo") -> None:
@@ -103,12 +110,13 @@ class _Listed:
         if id(price) not in self._flat:
             self._flat[id(price)] = _first_tier(price), self._rates(at)
         tier, rates = self._flat[id(price)]
-        if min(usage.input, usage.output, usage.cache_read, usage.cache_write) >= 0 and (tier is None or usage.total - usage.output < tier):
+        least = min(usage.input, usage.output, usage.cache_read, usage.cache_write - usage.cache_write_1h, usage.cache_write_1h)
+        if least >= 0 and (tier is None or usage.total - usage.output < tier):
             return rates.usd(usage)
         return self._exact(usage, at)
 
     def _rates(self, at: datetime) -> Rates:
-        return Rates(*(1e6 * self._exact(Usage(**{kind: 1}), at) for kind in Rates.__struct_fields__))
+        return Rates(*(1e6 * self._exact(one, at) for one in _ONE_OF_EACH))
 
     def _exact(self, usage: Usage, at: datetime) -> float:
         from genai_prices import Usage as Counted  # noqa: PLC0415
@@ -118,6 +126,7 @@ class _Listed:
             input_tokens=usage.input + usage.cache_read + usage.cache_write,
             cache_read_tokens=usage.cache_read,
             cache_write_tokens=usage.cache_write,
+            cache_write_1h_tokens=usage.cache_write_1h,
             output_tokens=usage.output,
         )
         return float(self._entry.calc_price(counted, self._provider, genai_request_timestamp=at).total_price)

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 import genai_prices
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,14 @@ STEP = Usage(input=10_000, output=2_000, cache_read=100_000, cache_write=10_000)
 def test_a_cached_request_costs_what_it_costs_by_hand():
     """10k fresh at 3, 100k read at 0.30, 10k written at 3.75 and 2k out at 15 USD a million are 0.1275 USD."""
     assert Prices()("claude-sonnet-4-5-20250929", STEP, AT) == pytest.approx(0.1275)
+
+
+def test_what_is_cached_for_an_hour_costs_more():
+    """Written for an hour, 10k tokens cost 6 USD a million in place of 3.75; a user's own rates tell them apart where they say so."""
+    hour, own = msgspec.structs.replace(STEP, cache_write_1h=10_000), Rates(input=1.0, output=2.0, cache_write=2.0)
+    assert Prices()("claude-sonnet-4-5-20250929", hour, AT) == pytest.approx(0.15)
+    assert Prices({"own": own})("own", hour, AT) == pytest.approx(0.134)
+    assert Prices({"own": msgspec.structs.replace(own, cache_write_1h=3.0)})("own", hour, AT) == pytest.approx(0.144)
 
 
 def test_three_requests_cost_less_than_their_sum_as_one():
@@ -82,14 +91,16 @@ def test_thinking_is_paid_once():
 
 
 @pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-5", "gpt-5", "gemini-2.5-pro", "anthropic/claude-sonnet-4.5"])
-@given(usage=st.builds(Usage, *(st.integers(0, 300_000) for _ in range(4))))
+@given(usage=st.builds(Usage, *(st.integers(0, 300_000) for _ in range(4))), hour=st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
-def test_the_short_way_agrees_with_the_price_list(model, usage):
+def test_the_short_way_agrees_with_the_price_list(model, usage, hour):
     """Rates asked for once give what the list says for the request itself, on both sides of a tier."""
+    usage = msgspec.structs.replace(usage, cache_write_1h=int(hour * usage.cache_write))
     counted = genai_prices.Usage(
         input_tokens=usage.input + usage.cache_read + usage.cache_write,
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
+        cache_write_1h_tokens=usage.cache_write_1h,
         output_tokens=usage.output,
     )
     seller = "openrouter" if "/" in model else None

@@ -66,7 +66,12 @@ class _Usage(msgspec.Struct, gc=False):
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    cache_creation: "_CacheCreation | None" = None
     output_tokens_details: "_OutputDetails | None" = None
+
+
+class _CacheCreation(msgspec.Struct, gc=False):
+    ephemeral_1h_input_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
@@ -395,9 +400,15 @@ def _spent(entry: Entry, message: Message, blocks: list[_Block], memory: Memory)
         for block in blocks:
             characters += len(block.text) + len(block.thinking) + len(block.input)
         output = max(output, characters // CHARACTERS_PER_TOKEN)
-    details = said.output_tokens_details
-    thinking = details.thinking_tokens or 0 if details else 0
-    now = Usage(said.input_tokens or 0, output, said.cache_read_input_tokens or 0, said.cache_creation_input_tokens or 0, thinking)
+    written, details = said.cache_creation, said.output_tokens_details
+    now = Usage(
+        said.input_tokens or 0,
+        output,
+        said.cache_read_input_tokens or 0,
+        said.cache_creation_input_tokens or 0,
+        details.thinking_tokens or 0 if details else 0,
+        written.ephemeral_1h_input_tokens or 0 if written else 0,
+    )
     before = known.usage if known else _NO_USAGE
     if now == before:
         return None
@@ -410,18 +421,21 @@ def _spent(entry: Entry, message: Message, blocks: list[_Block], memory: Memory)
         before.cache_read + added.cache_read,
         before.cache_write + added.cache_write,
         before.reasoning + added.reasoning,
+        before.cache_write_1h + added.cache_write_1h,
     )
     remember(memory.billed, key, Billed(total, characters))
     return added
 
 
 def _added(before: Usage, now: Usage) -> Usage:
+    written = max(0, now.cache_write - before.cache_write)
     return Usage(
         max(0, now.input - before.input),
         max(0, now.output - before.output),
         max(0, now.cache_read - before.cache_read),
-        max(0, now.cache_write - before.cache_write),
+        written,
         max(0, now.reasoning - before.reasoning),
+        min(written, max(0, now.cache_write_1h - before.cache_write_1h)),
     )
 
 

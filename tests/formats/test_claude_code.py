@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import SILENT, Decoder, Memory
 from agentwatch.model import Usage
+from tests.formats.harness import plain
 
 GOLDEN = Path(__file__).parent / "golden" / "claude-code"
 NAMES = ["read-tool", "rules", "session", "subagent"]
@@ -40,12 +41,6 @@ def decoded(lines, decoder=None, offset=0):
 
     decoder.read(lines, offset, feed, lambda at, kind, detail: told.append({"offset": at, "fault": kind, "detail": detail}))
     return told
-
-
-def plain(value):
-    if isinstance(value, msgspec.Raw):
-        return json.loads(bytes(value).decode(errors="replace"))
-    return msgspec.to_builtins(value)
 
 
 def line(kind, /, **fields):
@@ -125,6 +120,13 @@ def test_the_usage_of_a_message_is_counted_once_and_its_last_line_wins():
     ]
     told = usages(decoded(lines))
     assert [Usage(**usage) for usage in told] == [Usage(3, 1, 10, 5), Usage(7, 7), Usage(0, 39)]
+
+
+def test_what_is_cached_for_an_hour_is_told_apart():
+    """From 2.1.29 on a session may cache for an hour, at a price of its own; such tokens are a part of `cache_write`."""
+    usage = {"input_tokens": 3, "cache_creation_input_tokens": 50, "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 40}}
+    told = line("assistant", message={"id": "m1", "content": [said()], "usage": usage})
+    assert [Usage(**usage) for usage in usages(decoded([told, told]))] == [Usage(3, cache_write=50, cache_write_1h=40)]
 
 
 def test_a_placeholder_of_an_old_version_is_estimated_from_the_text():
