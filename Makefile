@@ -6,10 +6,10 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture fuzz lock clean
+.PHONY: help run demo test check bench torture e2e-agents fuzz lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## watch the agents' logs, in the foreground
 	@exec $(BIN)/agentwatch run
@@ -18,7 +18,7 @@ demo: .venv/run.stamp ## show alerts on recorded material, in a scratch director
 	@exec $(BIN)/agentwatch demo
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/pytest -n 2 -m "not torture"
+	$(BIN)/pytest -n 2 -m "not torture and not agents"
 
 check: .venv/dev.stamp ## lint, formatting, types
 	$(BIN)/ruff check $(SOURCES)
@@ -31,6 +31,9 @@ bench: .venv/dev.stamp ## measure speed and memory
 torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracle; takes long
 	$(BIN)/pytest -m torture
 
+e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback; needs npm
+	$(BIN)/pytest -m agents
+
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
 	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
 	for target in lines formats; do mkdir -p .cache/fuzz/$$target && \
@@ -42,7 +45,7 @@ lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
 
 clean: ## remove what was installed and cached
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .cache/agents .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The oldest Python that is supported needs the most packages. No address is written: each machine has its own.
@@ -61,3 +64,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrad
 	$(PIP) install --require-hashes --requirement requirements/dev.txt
 	$(PROJECT)
 	@touch $@ .venv/run.stamp
+
+# Without a lock file, which would name a registry; the agents depend on nothing but their own programs for each platform.
+.cache/agents/installed.stamp: tests/agents/package.json
+	mkdir -p $(@D)
+	cp $< $(@D)
+	npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@

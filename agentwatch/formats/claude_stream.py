@@ -9,7 +9,7 @@ from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import Entry, Message, facts_of
 from agentwatch.formats.lenient import kind_of
 from agentwatch.formats.shared import Fact, Faults, Feed, entries, text
-from agentwatch.model import NOTHING, Context, Detail, Event, Item, Time
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "claude-stream"
 
@@ -18,7 +18,12 @@ SILENT = frozenset(
 )
 """Kinds of line that are known and say nothing that another line does not say."""
 
-_COMPACTED = "compact_boundary"
+# The lines of a message are printed before it has ended, with the output of its first moment: so did transcripts up to this version.
+_LIKE = ".".join(map(str, claude_code.PLACEHOLDERS_UNTIL))
+
+
+class _Spent(msgspec.Struct, gc=False):
+    output_tokens: int | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -30,16 +35,25 @@ class _Line(msgspec.Struct, gc=False):
     model: str | None = None
     message: Message | None = None
     is_error: bool | None = None
+    is_api_error_message: bool | None = None
+    api_error_status: int | None = None
+    error_status: int | None = None
+    error: msgspec.Raw = NOTHING
+    usage: _Spent | None = None
     result: msgspec.Raw = NOTHING
     timestamp: Time | None = None
 
 
 class Memory(msgspec.Struct):
-    """What a stream's later lines need of its earlier ones. Most lines have no time: who reads the stream as it is printed sets `time` before each read."""
+    """What a stream's later lines need of its earlier ones. Some lines have no time: who reads the stream as it is printed sets `time` before each read.
+
+    `output` is the tokens of this turn that were told so far, those of sub-agents left out.
+    """
 
     time: Time | None = None
     cwd: str | None = None
     model: str | None = None
+    output: int = 0
     claude: claude_code.Memory = msgspec.field(default_factory=claude_code.Memory)
 
 
@@ -111,21 +125,47 @@ def _facts(entry: _Line, memory: Memory) -> list[Fact] | None:
     """What a line says; None for a kind that says nothing, or that nobody knows."""
     match entry.type:
         case "system":
-            if entry.subtype == "init":
-                memory.cwd, memory.model = entry.cwd, entry.model
-                return facts_of(Entry(type="system", session_id=entry.session_id), entry.session_id or "", memory.claude)
-            return [("compaction", Detail())] if entry.subtype == _COMPACTED else []
+            return _system(entry, memory)
+        case "assistant" if entry.is_api_error_message:
+            # The turn's `result` says it in the same words; as an answer it would end the failures that it is the last of.
+            return []
         case "assistant" | "user":
-            said = Entry(type=entry.type, session_id=entry.session_id, agent_id=entry.parent_tool_use_id, message=entry.message)
-            return facts_of(said, entry.session_id or "", memory.claude)
+            said = Entry(type=entry.type, session_id=entry.session_id, agent_id=entry.parent_tool_use_id, message=entry.message, version=_LIKE)
+            facts = facts_of(said, entry.session_id or "", memory.claude)
+            if entry.parent_tool_use_id is None:
+                memory.output += sum(data.usage.output for _, data in facts if data.usage)
+            return facts
         case "result":
-            end: Fact = ("turn_end", Detail(reason=entry.subtype or "result"))
-            memory.claude.turn_is_open = False
-            if entry.is_error or (entry.subtype or "").startswith("error"):
-                return [("error", Detail(error_message=text(entry.result) or entry.subtype, error_category="result")), end]
-            return [end]
+            return _result(entry, memory)
         case _:
             return None
+
+
+def _system(entry: _Line, memory: Memory) -> list[Fact]:
+    match entry.subtype:
+        case "init":
+            memory.cwd, memory.model = entry.cwd, entry.model
+            return facts_of(Entry(type="system", session_id=entry.session_id), entry.session_id or "", memory.claude)
+        case "compact_boundary":
+            return [("compaction", Detail())]
+        case "api_retry":
+            status = f"{entry.error_status} " if entry.error_status else ""
+            return [("error", Detail(error_message=f"API error: {status}{text(entry.error)}", error_category="api", retry=True))]
+        case _:
+            return []
+
+
+def _result(entry: _Line, memory: Memory) -> list[Fact]:
+    """The end of a turn, the failure that it ended with, and what its answers were longer than they seemed."""
+    facts: list[Fact] = []
+    more = (entry.usage.output_tokens or 0 if entry.usage else 0) - memory.output
+    if more > 0:
+        facts.append(("usage", Data(usage=Usage(output=more), model=memory.model)))
+    if entry.is_error or (entry.subtype or "").startswith("error"):
+        category = "result" if entry.api_error_status is None else "api"
+        facts.append(("error", Detail(error_message=text(entry.result) or entry.subtype, error_category=category)))
+    memory.output, memory.claude.turn_is_open = 0, False
+    return [*facts, ("turn_end", Detail(reason=entry.subtype or "result"))]
 
 
 class _Session(msgspec.Struct, gc=False):

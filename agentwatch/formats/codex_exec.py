@@ -23,6 +23,9 @@ _TOOLS = {"command_execution": "exec_command", "file_change": "apply_patch", "we
 """Items that are calls of a tool, and the tool's name where the item names none: the rollout's names."""
 
 _LIMIT = re.compile(r".{0,400}?(?:usage limit|\b429\b)", re.DOTALL).match
+_TRY = re.compile(r"Reconnecting\.\.\. \d+/\d+(?: \((?P<why>.+)\))?\s*", re.DOTALL).fullmatch
+"""One of the tries to go on. Its number is no part of what failed: with it, five refusals by an overloaded model were five different errors."""
+
 _TIME_ORDERED = 7
 """The version of the UUIDs that begin with the time: 48 bits, milliseconds since the epoch (RFC 9562, section 5.7)."""
 
@@ -163,7 +166,10 @@ def _failure(message: str, memory: Memory) -> list[Fact]:
         return []
     memory.error = message
     category = "rate_limit" if _LIMIT(message) else "api"
-    return [("error", Detail(error_message=message, error_category=category, retry=True if message.startswith("Reconnecting") else None))]
+    again = _TRY(message)
+    if again:
+        return [("error", Detail(error_message=again["why"] or "Reconnecting...", error_category=category, retry=True))]
+    return [("error", Detail(error_message=message, error_category=category))]
 
 
 def _told(item: _Thing, memory: Memory, *, is_done: bool) -> list[Fact] | None:

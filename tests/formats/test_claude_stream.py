@@ -17,6 +17,7 @@ MESSAGE = {"id": "msg_1", "role": "assistant", "model": "claude-sonnet-4-5", "st
 CALL = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}
 RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "Exit code 2\nno such file here", "is_error": True}
 DONE = {"type": "result", "subtype": "success", "is_error": False, "result": "done", "total_cost_usd": 0.5, "usage": USAGE, **ABOUT}
+END = {"type": "result", "subtype": "success", "is_error": False, "result": "done", **ABOUT}
 SAYS = {"type": "text", "text": "I will look."}
 
 
@@ -66,10 +67,58 @@ def test_a_sub_agent_is_a_lane():
 
 def test_a_run_that_failed_says_why():
     """Whichever way it says that."""
-    for entry in (DONE | {"is_error": True, "result": "Credit balance is too low"}, DONE | {"subtype": "error_max_turns", "result": None}):
+    for entry in (END | {"is_error": True, "result": "Credit balance is too low"}, END | {"subtype": "error_max_turns", "result": None}):
         error, end = read(INIT, entry)[1:]
         assert (error.event_type, end.event_type) == ("error", "turn_end")
         assert error.data.error_message in ("Credit balance is too low", "error_max_turns")
+
+
+def test_each_try_of_a_request_is_an_error_and_the_last_one_is_told_once():
+    """In the words of 2.1.330: two tries, an answer that it made up itself, and a result that repeats it."""
+    said = "API Error: 529 Overloaded. This is a server-side issue."
+    tries = [{"type": "system", "subtype": "api_retry", "attempt": n, "max_retries": 2, "error_status": 529, "error": "overloaded", **ABOUT} for n in (1, 2)]
+    made_up = says({"type": "text", "text": said}, is_api_error_message=True, error="server_error", api_error_status=529)
+    told = read(INIT, *tries, made_up, END | {"is_error": True, "api_error_status": 529, "result": said})
+    assert [event.event_type for event in told] == ["session_start", "error", "error", "error", "turn_end"]
+    assert [event.data.error_message for event in told[1:4]] == ["API error: 529 overloaded", "API error: 529 overloaded", said]
+    assert [event.data.retry for event in told[1:4]] == [True, True, None]
+    assert {event.data.error_category for event in told[1:4]} == {"api"}
+
+
+def test_a_connection_that_is_lost_has_no_status():
+    """The try is told all the same."""
+    (error,) = read({"type": "system", "subtype": "api_retry", "attempt": 1, "error_status": None, "error": "unknown", **ABOUT})
+    assert error.data.error_message == "API error: unknown"
+
+
+@pytest.mark.parametrize(
+    ("printed", "result", "told"),
+    [
+        pytest.param(1, 60, [6, 54], id="less than it was"),
+        pytest.param(1, 3, [6], id="an estimate that was too high"),
+        pytest.param(60, 60, [60], id="all of it"),
+    ],
+)
+def test_the_result_tells_what_the_answers_were_longer(printed, result, told):
+    """Lines are printed while their message has hardly begun: what was told of it is estimated from its text, four characters a token."""
+    message = {"message": MESSAGE | {"usage": USAGE | {"output_tokens": printed}, "content": [{"type": "text", "text": "x" * 22}]}}
+    events = read(INIT, says(**message), END | {"usage": USAGE | {"output_tokens": result}})
+    assert [event.data.usage.output for event in events if event.data.usage] == told
+    assert sum(event.data.usage.input for event in events if event.data.usage) == 10
+
+
+def test_each_turn_has_a_result_of_its_own():
+    """With several prompts the first line is printed again and `usage` begins anew; what sub-agents said is no part of it."""
+    usage = USAGE | {"output_tokens": 60}
+    told = read(INIT, says(SAYS, parent_tool_use_id="t9"), END | {"usage": usage}, INIT, END | {"usage": usage})
+    assert [event.event_type for event in told].count("session_start") == 1
+    assert [event.data.usage.output for event in told if event.event_type == "usage"] == [60, 60]
+
+
+def test_what_has_a_time_has_its_own():
+    """Answers and results tell it; what comes between is inferred."""
+    told = read(INIT, says(SAYS, timestamp="2026-11-22T10:00:01.5Z"), END)
+    assert [(event.timestamp.second, event.inferred) for event in told] == [(0, True), (1, False), (1, True)]
 
 
 ODD = {

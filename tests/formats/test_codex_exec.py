@@ -112,6 +112,14 @@ def test_a_failure_that_is_printed_twice_is_one():
     assert [(data["error_category"], data.get("retry")) for data in of_type(told, "error")] == [("api", True), ("rate_limit", None)]
 
 
+def test_tries_to_go_on_are_the_same_error():
+    """Whichever they are: 0.169 prints their number, and in brackets what failed."""
+    busy = "We are currently experiencing high demand (or not)."
+    told = said(line({"type": "turn.started"}), error(f"Reconnecting... 1/5 ({busy})"), error(f"Reconnecting... 2/5 ({busy})"), error(busy), failed(busy))
+    assert [data["error_message"] for data in of_type(told, "error")] == [busy, busy, busy]
+    assert of_type(said(error("Reconnecting... 1/5")), "error")[0]["error_message"] == "Reconnecting..."
+
+
 def test_a_warning_is_no_error():
     """Items of the type `error` are told to a person and stop nothing."""
     assert types(said(item("error", message="Model metadata not found"))) == ["progress"]
