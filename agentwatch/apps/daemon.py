@@ -393,8 +393,6 @@ class _Loop:
         if self._sweep is None:
             if started < self._next_sweep:
                 return
-            if self._watch.refresh():
-                self._pipeline.has_moved = True
             self._sweep = self._tailer.sweep()
             self._sweep_cost = 0.0
         for _ in self._sweep:
@@ -431,6 +429,10 @@ class _Loop:
             self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", str(error)))
         if now >= self._next_status and self._told_rate != self._rate(now):
             self._try_status(now)
+        if self._watch.refresh():
+            # A folder has appeared: what stands in it by now no event will tell, and the next sweep may be half a minute away.
+            self._pipeline.has_moved = True
+            self._next_sweep = now
         self._tailer.settle()
         self._wholes.look_at_databases()
         jump = time.time() - now - self._clock_offset
