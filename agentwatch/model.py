@@ -216,7 +216,8 @@ class Cursor(msgspec.Struct, gc=False, omit_defaults=True):
     `head` is the digest of the first complete line, `second` that of the second, `marker` that of the last 256 bytes before
     `offset`. `skipping`: the bytes at `offset` belong to a line that was too long. `memory` is what the decoder of its format
     remembers of earlier lines. Device, inode, size and time of the file that carried it last are hints: where all are unchanged
-    the file need not be opened to be known. `seen_s` is when a file carried it last, in seconds since the epoch; 0 while one does.
+    the file need not be opened to be known. `seen_s` is when a file carried it last, in seconds since the epoch; 0 while one does. `skew_s`
+    is by how many seconds its writer's clock is behind that of the file system, where that is more than a minute.
     """
 
     source: str
@@ -233,6 +234,7 @@ class Cursor(msgspec.Struct, gc=False, omit_defaults=True):
     size: int = 0
     mtime_ns: int = 0
     seen_s: int = 0
+    skew_s: int = 0
 
 
 class AlertPosition(msgspec.Struct, frozen=True):

@@ -440,7 +440,7 @@ class _Loop:
             self._pipeline.engine.shift(timedelta(seconds=jump))
             self._clock_offset += jump
         alerts: list[Alert] = []
-        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind() | self._wholes.behind())
+        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind() | self._wholes.behind(), self._pipeline.skews)
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         if not self._has_caught_up and not self._tailer.is_behind:

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ UNKNOWN = "unknown_type:"
 """What a decoder calls a line of a kind that it does not know: counted by kind, and no fault."""
 
 MOST_KINDS = 100
+LEAST_SKEW_S, MOST_SKEW_S = 60, 12 * 3600
 WINDOW = 2000
 
 
@@ -50,6 +51,7 @@ class Pipeline:
         self.alerts_by_type = saved.alerts_by_type
         self._faults = {(one.fault.path, one.fault.kind): one for one in saved.faults}
         self.engine = Engine(limits, price, saved.engine, self.fault)
+        self.skews = {cursor.source: timedelta(seconds=cursor.skew_s) for cursor in saved.cursors if cursor.skew_s}
         self._decoders: dict[Stream, Format] = {}
         self._moved: dict[Stream, None] = {}
         self.has_moved = False
@@ -80,12 +82,15 @@ class Pipeline:
         for offset, kind, detail in turn.faults:
             self.fault(Fault(cursor.source, offset, kind, detail))
         alerts: list[Alert] = []
+        events = self.engine.events
         if turn.lines:
             decoder = self._decoder(stream, turn.lines)
             if decoder is None:
                 self._unrecognised(cursor.source, turn.lines, turn.offset)
             else:
                 self._read(decoder, stream, turn.lines, turn.offset, alerts)
+            if not turn.more and self.engine.events != events:
+                self._compare_clocks(cursor)
         tailer.advance(work)
         self._moved[stream] = None
         self.has_moved = True
@@ -121,6 +126,22 @@ class Pipeline:
             fresh = self.write(alerts, log)
         self._understood(decoder.name, understood or 0, unknown)
         return understood, fresh
+
+    def _compare_clocks(self, cursor: Cursor) -> None:
+        """How far the newest line's time is behind the moment at which it was written: an agent in a container may have another clock.
+
+        More than the time after which a silent attempt is forgotten is no skew: those are logs of another day, copied here.
+        """
+        try:
+            written_s = Path(cursor.path).stat().st_mtime
+        except OSError:
+            return
+        skew_s = int((datetime.fromtimestamp(written_s, UTC) - self.engine.newest).total_seconds())
+        cursor.skew_s = skew_s if LEAST_SKEW_S <= skew_s <= MOST_SKEW_S else 0
+        if cursor.skew_s:
+            self.skews[cursor.source] = timedelta(seconds=cursor.skew_s)
+        else:
+            self.skews.pop(cursor.source, None)
 
     def write(self, alerts: list[Alert], log: AlertLog) -> int:
         """Append alerts; how many of them were new. All are counted: what a crash made us make again, it made us forget before."""

@@ -1,6 +1,6 @@
 """Events in, alerts out. Knows no file, no clock and no thread: times come with the events and with `tick`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -25,6 +25,8 @@ BACKWARDS = timedelta(hours=1)
 """A step back of more than this is another clock, not two writers that raced: windows and silence start afresh."""
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+NO_SKEW = timedelta(0)
+NO_SKEWS: Mapping[str, timedelta] = {}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,6 +57,7 @@ class Engine:
         self._scopes = snapshot.scopes if snapshot else {}
         self._scope, self._scope_name = Scope(), ""
         self.events = 0
+        self.newest = EPOCH
         self._newest_end = EPOCH
         self._fresh: dict[Session, Scope] = {}
         self._wheel: dict[int, dict[Session, Scope]] = {}
@@ -73,7 +76,7 @@ class Engine:
         return Snapshot(self._scopes)
 
     def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> None:
-        """Judge events in the order of their log and add what they give rise to to `out`.
+        """Judge events in the order of their log and add what they give rise to to `out`; `newest` is the time of the last of them.
 
         What `items` raises passes through; the events before it have been judged, and counted in `events`.
         """
@@ -83,6 +86,7 @@ class Engine:
         self._scope, self._scope_name, self._steps.reader = scope, scope_name, reader
         find, step_of, spend = scope.sessions.get, self._table.get, self._steps.spend
         count = 0
+        now = self.newest
         try:
             for event, place, line in items:
                 count += 1
@@ -115,11 +119,15 @@ class Engine:
                         step(session, session.main if event.lane is None else _lane(session, event.lane), event, place, line, out)
                 except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
                     self._tell(Fault(source, place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
+                self.newest = now
         finally:
             self.events += count
 
-    def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset()) -> None:
-        """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already."""
+    def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset(), skews: Mapping[str, timedelta] = NO_SKEWS) -> None:
+        """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already.
+
+        `skews` says by how much the clock of a source's writer is behind: its silences are judged by its own.
+        """
         for session, scope in self._fresh.items():
             self._file(scope, session, session.horizon)
         self._fresh.clear()
@@ -129,7 +137,7 @@ class Engine:
                 if session.source in behind:
                     self._file(scope, session, now + timedelta(seconds=1))
                 else:
-                    self._look(scope, session, now, out)
+                    self._look(scope, session, now, out, skews.get(session.source, NO_SKEW))
 
     def shift(self, by: timedelta) -> None:
         """The clock of this machine jumped: the time that it skipped is no silence of anybody."""
@@ -146,8 +154,9 @@ class Engine:
         for scope, session in everyone:
             self._look(scope, session, until, out)
 
-    def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert]) -> None:
+    def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert], skew: timedelta = NO_SKEW) -> None:
         self._unfile(session)
+        now -= skew
         following = None
         try:
             following = self._stuck.look(session, now, out)
@@ -157,7 +166,7 @@ class Engine:
             del scope.sessions[session.attempt_id]
         else:
             soon = now + self._limits.stuck  # whatever it waits for now, what it waits for next may deserve less patience
-            self._file(scope, session, soon if following is None else min(following, soon))
+            self._file(scope, session, (soon if following is None else min(following, soon)) + skew)
 
     def _file(self, scope: Scope, session: Session, when: datetime) -> None:
         """Note when to look at the session again. Each stands in one bucket, or among the fresh ones that no tick has seen."""

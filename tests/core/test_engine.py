@@ -507,3 +507,17 @@ def test_a_loop_ends_with_its_session():
     watched = Watched()
     watched.feed(items_of([line(n, "tool_call", tool_name="Read") for n in range(10)] + [line(11, "session_end", completion_status="success")]))
     assert [(alert.type, str(alert.status)) for alert in watched.out] == [("tool_loop", "open"), ("tool_loop", "recovered")]
+
+
+def test_an_agent_whose_clock_is_behind_is_judged_by_its_own():
+    """Twenty minutes ago by its clock is now."""
+    watched = Watched()
+    skews = {"log": timedelta(minutes=20)}
+    watched.feed(items_of([line(0, "user_message", output="go"), line(1, "tool_call", tool_name="Bash", tool_call_id="c", tool_params={"command": "make"})]))
+    for minute in (20, 22, 24):
+        watched.engine.tick(START + timedelta(minutes=minute), watched.out, skews=skews)
+    assert watched.out == []
+    for minute in (25, 26, 27):
+        watched.engine.tick(START + timedelta(minutes=minute), watched.out, skews=skews)
+    assert [alert.type for alert in watched.out] == ["stuck_agent"]
+    assert watched.out[0].timestamp == START + timedelta(seconds=301)

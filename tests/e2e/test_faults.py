@@ -496,3 +496,23 @@ def test_a_full_day_of_rotations_leaks_neither_descriptors_nor_memory(running: D
     assert len(list(Path(f"/proc/{running.process.pid}/fd").iterdir())) < resource.getrlimit(resource.RLIMIT_NOFILE)[0] / 2
     assert len(list(Path(f"/proc/{running.process.pid}/fd").iterdir())) < 50
     assert running.stop() == 0
+
+
+def test_a_healthy_agent_whose_clock_is_behind_is_never_stuck(daemon: Daemon) -> None:
+    """A container's clock, twenty minutes late, over a restart."""
+
+    def step(n: int) -> None:
+        at = datetime.now(UTC) - timedelta(minutes=20)
+        event = {"timestamp": at.isoformat(), "attempt_id": "late", "event_type": "tool_call", "data": {"tool_name": f"tool-{n}"}}
+        append(daemon.log_dir / "a.jsonl", json.dumps(event).encode() + b"\n")
+
+    step(0)
+    for n in range(2):
+        daemon.start()
+        for k in range(5):
+            step(5 * n + k + 1)
+            daemon.wait_for_events(5 * n + k + 2)
+        began = time.monotonic()
+        eventually(lambda began=began: time.monotonic() - began > 2.5, what="two ticks")
+        daemon.kill()
+    assert not (daemon.log_dir / "agent-alerts.jsonl").exists() or (daemon.log_dir / "agent-alerts.jsonl").read_bytes() == b""
