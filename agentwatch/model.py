@@ -67,6 +67,10 @@ class Status(StrEnum):
     RECOVERED = "recovered"
 
 
+MOST_TOKENS = 2**53
+"""Where sums stop growing: nobody spends so much, and the checkpoint could not hold more than 64 bits."""
+
+
 class Usage(msgspec.Struct, gc=False, frozen=True):
     """Tokens of one step, by kind. `input` excludes what came from or went into the cache.
 

@@ -26,6 +26,8 @@ MOST_PARAMS_BYTES = 4096
 """Of longer parameters of a call only a checksum is kept."""
 
 LONGEST_CALL_ID = 4096
+"""Of a longer id a digest is kept."""
+
 MOST_LINE_BYTES = 4096
 """A call on a longer line is copied out of it: what is kept of an event keeps its line's bytes alive."""
 

@@ -25,7 +25,7 @@ from agentwatch.core.detectors.tool_loop import ToolLoop
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
 from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Session, checksum
-from agentwatch.model import Alert, Context, Data, Detail, Event, Usage, decoded
+from agentwatch.model import MOST_TOKENS, Alert, Context, Data, Detail, Event, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
 """USD of one step of a model at a time; None where the model's price is not known."""
@@ -34,7 +34,6 @@ Step = Callable[[Session, Lane, Event, int, bytes, list[Alert]], None]
 """Gets the attempt, its lane, the event, the offset of the event's line, that line, and the list that new alerts are added to."""
 
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
-MOST_TOKENS = 2**53
 TITLE = 80
 LONGEST_TOOL = 256
 RING_BYTES = STEPS * len(CHANGE)

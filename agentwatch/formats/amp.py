@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from agentwatch.formats.documents import Elements, Origin, Silent, at_ms, changing, element, parsed
+from agentwatch.formats.documents import Elements, Origin, Speaker, at_ms, changing, element, parsed
 from agentwatch.formats.lenient import kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus
 from agentwatch.formats.shared import text as text_of
@@ -107,7 +107,7 @@ class Memory(Elements):
     told: dict[str, Told] = msgspec.field(default_factory=dict)
 
 
-class Decoder(Silent):
+class Decoder(Speaker):
     """Decodes one thread. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME

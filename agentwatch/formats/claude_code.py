@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit, mended, salvaged
-from agentwatch.formats.shared import Fact, remember
+from agentwatch.formats.shared import NO_USAGE, REMEMBERED, Fact, Faults, Native, growth, remember
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "claude-code"
@@ -40,9 +40,6 @@ SILENT = frozenset(
     },
 )
 """Line types that are known and say nothing about what the agent does."""
-
-REMEMBERED = 64
-"""Open calls, billed messages and sessions kept a file. The lines of one message were never more than 12 apart."""
 
 PLACEHOLDER_OUTPUT = 8
 PLACEHOLDERS_UNTIL = (2, 1, 58)
@@ -175,20 +172,13 @@ class Memory(msgspec.Struct):
     billed: dict[str, Billed] = {}
 
 
-class Decoder:
+class Decoder(Native):
     """Decodes one file. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
-
-    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>`.
-        """
-        feed(self._items(lines, offset, fault))
 
     def context(self, line: bytes) -> Context:
         """Who the line speaks of. Only assistant lines name the model; bookkeeping lines have neither branch nor directory."""
@@ -206,14 +196,7 @@ class Decoder:
             branch=who.git_branch,
         )
 
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
-
-    def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory
         entry: Entry | None
         reason = ""
@@ -409,11 +392,11 @@ def _spent(entry: Entry, message: Message, blocks: list[_Block], memory: Memory)
         details.thinking_tokens or 0 if details else 0,
         written.ephemeral_1h_input_tokens or 0 if written else 0,
     )
-    before = known.usage if known else _NO_USAGE
+    before = known.usage if known else NO_USAGE
     if now == before:
         return None
-    added = _added(before, now)
-    if added == _NO_USAGE:
+    added = growth(before, now)
+    if added == NO_USAGE:
         return None
     total = Usage(
         before.input + added.input,
@@ -427,19 +410,6 @@ def _spent(entry: Entry, message: Message, blocks: list[_Block], memory: Memory)
     return added
 
 
-def _added(before: Usage, now: Usage) -> Usage:
-    written = max(0, now.cache_write - before.cache_write)
-    return Usage(
-        max(0, now.input - before.input),
-        max(0, now.output - before.output),
-        max(0, now.cache_read - before.cache_read),
-        written,
-        max(0, now.reasoning - before.reasoning),
-        min(written, max(0, now.cache_write_1h - before.cache_write_1h)),
-    )
-
-
-_NO_USAGE = Usage()
 _SAYS: dict[str, Callable[[_Block, Message, Memory], Fact]] = {
     "text": _output,
     "thinking": _thinking,

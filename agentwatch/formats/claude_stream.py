@@ -8,7 +8,7 @@ import msgspec
 from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import Entry, Message, facts_of
 from agentwatch.formats.lenient import kind_of
-from agentwatch.formats.shared import Fact, Faults, Feed, entries, text
+from agentwatch.formats.shared import Fact, Faults, Native, entries, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "claude-stream"
@@ -57,7 +57,7 @@ class Memory(msgspec.Struct):
     claude: claude_code.Memory = msgspec.field(default_factory=claude_code.Memory)
 
 
-class Decoder:
+class Decoder(Native):
     """Decodes one stream. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -65,24 +65,10 @@ class Decoder:
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
 
-    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>`.
-        """
-        feed(self._items(lines, offset, fault))
-
     def context(self, line: bytes) -> Context:
         """Who the stream speaks of: its session, and what the first line said of it."""
         session = _decode_session(line)
         return Context(session_id=session, project_id=self.memory.cwd, executor="CLAUDE", model=self.memory.model)
-
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
     def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory

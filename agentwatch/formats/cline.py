@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from agentwatch.formats.documents import Elements, Origin, Silent, at_ms, changing, element, listed, parsed
+from agentwatch.formats.documents import Elements, Origin, Speaker, at_ms, changing, element, listed, parsed
 from agentwatch.formats.lenient import kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
@@ -79,7 +79,7 @@ class Memory(Elements):
     is_begun: bool = False
 
 
-class Decoder(Silent):
+class Decoder(Speaker):
     """Decodes one task. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME

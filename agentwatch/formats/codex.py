@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit, kind_of
-from agentwatch.formats.shared import Fact, Faults, Feed, entries, is_empty, remember, text
+from agentwatch.formats.shared import Fact, Faults, Native, entries, is_empty, remember, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "codex"
@@ -260,20 +260,13 @@ class Memory(msgspec.Struct):
     verdicts: dict[str, Verdict] = {}
 
 
-class Decoder:
+class Decoder(Native):
     """Decodes one file. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
-
-    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>[.<type of the payload>]`.
-        """
-        feed(self._items(lines, offset, fault))
 
     def context(self, line: bytes) -> Context:
         """Who the newest line that was read speaks of: only the header and the first lines of a turn say it."""
@@ -288,13 +281,6 @@ class Decoder:
             branch=memory.branch,
             parent_id=memory.parent,
         )
-
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
     def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory

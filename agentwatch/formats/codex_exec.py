@@ -11,7 +11,7 @@ import msgspec
 
 from agentwatch.formats.codex import NO_TOKENS, Tokens, grown
 from agentwatch.formats.lenient import REFUSED, kind_of
-from agentwatch.formats.shared import Fact, Faults, Feed, entries, remember, text
+from agentwatch.formats.shared import Fact, Faults, Native, entries, remember, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time
 
 NAME = "codex-exec"
@@ -71,7 +71,7 @@ class Memory(msgspec.Struct):
     calls: dict[str, str] = {}
 
 
-class Decoder:
+class Decoder(Native):
     """Decodes one stream. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -79,24 +79,10 @@ class Decoder:
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
 
-    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>[.<type of the item>]`.
-        """
-        feed(self._items(lines, offset, fault))
-
     def context(self, line: bytes) -> Context:
         """The thread is all that the stream tells: neither directory nor model."""
         thread = self.memory.thread
         return Context() if thread is None else Context(session_id=thread, executor="CODEX")
-
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
     def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit, kind_of
-from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, entries, growth, is_empty, plus, remember, text
+from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Native, entries, growth, is_empty, plus, remember, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "copilot-cli"
@@ -183,7 +183,7 @@ class Memory(msgspec.Struct):
     lately: dict[str, Usage] = {}
 
 
-class Decoder:
+class Decoder(Native):
     """Decodes one file. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -191,23 +191,9 @@ class Decoder:
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
 
-    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>`.
-        """
-        feed(self._items(lines, offset, fault))
-
     def context(self, _line: bytes) -> Context:
         """Who the file speaks of, as its lines so far say: only the start and a change name directory, branch and model."""
         return msgspec.structs.replace(self.memory.context)
-
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
     def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit
-from agentwatch.formats.shared import Faults, Feed, remember
+from agentwatch.formats.shared import Faults, Feed, Silent, remember
 from agentwatch.model import Context, Detail, Usage
 
 WINDOW = 16
@@ -65,19 +65,13 @@ class Whole(Protocol):
     def usage(self, line: bytes) -> Usage | None: ...
 
 
-class Silent:
-    """The part of a decoder that has told everything with its events. Subclasses set `speaker` to whom an event speaks of before they hand it out."""
+class Speaker(Silent):
+    """A decoder whose events all speak of one at a time. Subclasses set `speaker` to whom an event speaks of before they hand it out."""
 
     speaker: Context
 
     def context(self, _line: bytes) -> Context:
         return msgspec.structs.replace(self.speaker)
-
-    def detail(self, _line: bytes) -> Detail:
-        return Detail()
-
-    def usage(self, _line: bytes) -> None:
-        """Nothing is left to say: tokens stand in `data.usage`."""
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)

@@ -10,8 +10,8 @@ import msgspec
 
 from agentwatch.formats import gemini
 from agentwatch.formats.documents import Elements, Origin, changing, element, parsed
-from agentwatch.formats.shared import Faults, Feed
-from agentwatch.model import NOTHING, Context, Detail, Time
+from agentwatch.formats.shared import Faults, Feed, Silent
+from agentwatch.model import NOTHING, Context, Time
 
 NAME = "gemini-document"
 
@@ -44,7 +44,7 @@ class Memory(Elements):
     messages: gemini.Memory = msgspec.field(default_factory=gemini.Memory)
 
 
-class Decoder:
+class Decoder(Silent):
     """Decodes one document. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -81,12 +81,6 @@ class Decoder:
 
     def context(self, line: bytes) -> Context:
         return self._messages.context(line)
-
-    def detail(self, line: bytes) -> Detail:
-        return self._messages.detail(line)
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
 
 
 def decoder(memory: msgspec.Raw, _origin: Origin) -> Decoder:

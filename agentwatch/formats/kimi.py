@@ -1,15 +1,16 @@
 """Kimi Code's `wire.jsonl`: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from agentwatch.core.signatures import result_text
-from agentwatch.formats.lenient import BLANK, REFUSED, kind_of, salvaged
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
+from agentwatch.formats.lenient import BLANK, REFUSED, kind_of
+from agentwatch.formats.shared import Fact, Faults, Native, entries
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage, decoded
 
 NAME = "kimi"
 
@@ -118,11 +119,7 @@ class Memory(msgspec.Struct):
     turn_is_open: bool = False
 
 
-Fact = tuple[Kind, Data]
-"""An event's type and data: what a line says, before who and when are added."""
-
-
-class Decoder:
+class Decoder(Native):
     """Decodes one file. Continue it in another process by giving `memory` to a new one.
 
     No line names its session: `source` does, as `…/<session>/agents/<agent>/wire.jsonl`.
@@ -134,45 +131,20 @@ class Decoder:
         self.memory = Memory() if memory is None else memory
         self._session, self._lane = _of(source)
 
-    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_time` and `unknown_type:<type>`.
-        """
-        feed(self._items(lines, offset, fault))
-
     def context(self, line: bytes) -> Context:
         """Who the file speaks of; its lines do not say."""
         memory = self.memory
         return Context(session_id=self._session, project_id=memory.cwd, executor="KIMI", model=memory.model)
 
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
-
-    def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory
-        entry: _Entry | None
-        reason = ""
-        for line in lines:
-            try:
-                entry = _decode(line)
-            except REFUSED as error:
-                entry, reason = salvaged(line, _Entry), str(error)
-            if entry is None:
-                if line.strip(BLANK):
-                    fault(offset, "not_json", reason)
-            else:
-                at = _remember(entry, memory)
-                if problem := _problem(entry, memory):
-                    fault(offset, *problem)
-                elif memory.time is not None:
-                    for event_type, data in self._facts(entry):
-                        yield Event(memory.time, self._session, event_type, data, self._lane, at is None), offset, line
-            offset += len(line)
+        for place, line, entry in entries(lines, offset, _decode, _Entry, fault):
+            at = _remember(entry, memory)
+            if problem := _problem(entry, memory):
+                fault(place, *problem)
+            elif memory.time is not None:
+                for event_type, data in self._facts(entry):
+                    yield Event(memory.time, self._session, event_type, data, self._lane, at is None), place, line
 
     def _facts(self, entry: _Entry) -> list[Fact]:
         tell = _FACTS.get(_kind(entry))

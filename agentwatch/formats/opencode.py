@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentwatch.formats.documents import Ask, Elements, Origin, Silent, at_ms, changing, element, parsed
+from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, at_ms, changing, element, parsed
 from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
@@ -177,7 +177,7 @@ class _Row(NamedTuple):
     data: bytes
 
 
-class Decoder(Silent):
+class Decoder(Speaker):
     """Decodes one database. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -302,7 +302,7 @@ class _Exported(msgspec.Struct, gc=False):
     parts: list[msgspec.Raw] = []
 
 
-class ExportDecoder(Silent):
+class ExportDecoder(Speaker):
     """Decodes what `opencode export` writes: one session with all its messages."""
 
     name = EXPORT

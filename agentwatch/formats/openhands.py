@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from agentwatch.formats.documents import Files, Origin, Silent, parsed
+from agentwatch.formats.documents import Files, Origin, Speaker, parsed
 from agentwatch.formats.lenient import kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, remember, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
@@ -120,7 +120,7 @@ class Memory(msgspec.Struct):
     paid: dict[str, int] = {}
 
 
-class Decoder(Silent):
+class Decoder(Speaker):
     """Decodes one conversation's folder. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -223,7 +223,7 @@ class StateMemory(msgspec.Struct):
     status: str | None = None
 
 
-class StateDecoder(Silent):
+class StateDecoder(Speaker):
     """Decodes a conversation's state: its tokens and USD stand there and nowhere else, without times. They are those of when it was written."""
 
     name = STATE

@@ -1,14 +1,15 @@
 """pi's session files: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from agentwatch.core.signatures import result_text
-from agentwatch.formats.lenient import BLANK, REFUSED, fit, kind_of, salvaged
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
+from agentwatch.formats.lenient import REFUSED, fit, kind_of
+from agentwatch.formats.shared import Fact, Faults, Native, entries
+from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage, decoded
 
 NAME = "pi"
 
@@ -109,11 +110,7 @@ class Memory(msgspec.Struct):
     has_started: bool = False
 
 
-Fact = tuple[Kind, Data]
-"""An event's type and data: what a line says, before who and when are added."""
-
-
-class Decoder:
+class Decoder(Native):
     """Decodes one file. Continue it in another process by giving `memory` to a new one."""
 
     name = NAME
@@ -121,45 +118,20 @@ class Decoder:
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
 
-    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
-        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
-
-        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<type>`.
-        """
-        feed(self._items(lines, offset, fault))
-
     def context(self, line: bytes) -> Context:
         """Who the file speaks of; its lines do not say."""
         memory = self.memory
         return Context(session_id=memory.session_id, project_id=memory.cwd, executor="PI", model=memory.model)
 
-    def detail(self, line: bytes) -> Detail:
-        """Nothing is left to say: what is worth telling of an event came with it."""
-        return Detail()
-
-    def usage(self, line: bytes) -> None:
-        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
-
-    def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory
-        entry: _Entry | None
-        reason = ""
-        for line in lines:
-            try:
-                entry = _decode(line)
-            except REFUSED as error:
-                entry, reason = salvaged(line, _Entry), str(error)
-            if entry is None:
-                if line.strip(BLANK):
-                    fault(offset, "not_json", reason)
-            else:
-                _remember(entry, memory)
-                if problem := _problem(entry, memory):
-                    fault(offset, *problem)
-                elif memory.session_id is not None and memory.time is not None:
-                    for event_type, data in _facts(entry, memory):
-                        yield Event(memory.time, memory.session_id, event_type, data, None, entry.timestamp is None), offset, line
-            offset += len(line)
+        for place, line, entry in entries(lines, offset, _decode, _Entry, fault):
+            _remember(entry, memory)
+            if problem := _problem(entry, memory):
+                fault(place, *problem)
+            elif memory.session_id is not None and memory.time is not None:
+                for event_type, data in _facts(entry, memory):
+                    yield Event(memory.time, memory.session_id, event_type, data, None, entry.timestamp is None), place, line
 
 
 def recognise(_path: str, lines: list[bytes]) -> bool:

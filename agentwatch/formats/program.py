@@ -5,7 +5,7 @@ event, at the line that says what happened. Nothing waits for what may follow, o
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import msgspec
 
 from agentwatch.formats.canonical import Decoder as Canonical
 from agentwatch.formats.lenient import BLANK, REFUSED, salvaged
+from agentwatch.formats.shared import Faults, Feed
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
 
 OWES_NOTHING = "log"
@@ -80,6 +81,9 @@ class Record(NamedTuple):
     text: str
 
 
+_CANONICAL = Canonical()
+
+
 class Log:
     """Decodes a program's log. What a line holds is told by `unwrap`: a time from round it, and the JSON object or the text in it.
 
@@ -96,7 +100,7 @@ class Log:
         """Give the time that stands round a record, if any, and the record."""
         return None, line
 
-    def read(self, lines: list[bytes], offset: int, feed: Callable[[Iterable[Item]], None], fault: Callable[[int, str, str], None]) -> None:
+    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
         """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`. The only fault is `no_time`.
 
         A line that is an event of the canonical stream, as a program's logger may have written it, is that event.
@@ -105,24 +109,24 @@ class Log:
 
     def context(self, line: bytes) -> Context:
         """The run that the log belongs to. No agent speaks here, unless the line is an event that says so."""
-        return Canonical().context(line) if _is_event(line) else Context(run_id=self._run)
+        return _CANONICAL.context(line) if _is_event(line) else Context(run_id=self._run)
 
     def detail(self, line: bytes) -> Detail:
         """The whole of an event's `data`; of a record nothing is left to say."""
-        return Canonical().detail(line) if _is_event(line) else Detail()
+        return _CANONICAL.detail(line) if _is_event(line) else Detail()
 
     def usage(self, line: bytes) -> Usage | None:
         """The tokens of an event; a record has none."""
-        return Canonical().usage(line) if _is_event(line) else None
+        return _CANONICAL.usage(line) if _is_event(line) else None
 
-    def _items(self, lines: list[bytes], offset: int, fault: Callable[[int, str, str], None]) -> Iterator[Item]:
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory
         for line in lines:
             around, inner = self.unwrap(line)
             around, inner, fields = _shipped(inner, around)
             if _is_event(inner):
                 events: list[Item] = []
-                Canonical().read([inner], offset, events.extend, fault)
+                _CANONICAL.read([inner], offset, events.extend, fault)
                 yield from events
             elif (record := _record(inner, fields, around, memory)) is not None:
                 memory.time = record.at or memory.time

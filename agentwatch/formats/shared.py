@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from agentwatch.formats.lenient import BLANK, REFUSED, fit, mended
-from agentwatch.model import Data, Item, Kind, Usage
+from agentwatch.model import MOST_TOKENS, Data, Detail, Item, Kind, Usage
 
 Feed = Callable[[Iterable[Item]], None]
 Faults = Callable[[int, str, str], None]
@@ -17,10 +17,8 @@ Fact = tuple[Kind, Data]
 """An event's type and data: what a line says, before who and when are added."""
 
 REMEMBERED = 64
-"""Open calls, messages and requests kept a file: they are written with every checkpoint."""
-
-MOST_TOKENS = 2**53
-"""Where sums stop growing: nobody spends so much, and the checkpoint could not hold more than 64 bits."""
+"""Open calls, messages and requests kept a file: they are written with every checkpoint. The lines of one message of Claude Code were
+never more than 12 apart."""
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
 _Value = TypeVar("_Value")
@@ -44,6 +42,31 @@ def entries(lines: list[bytes], offset: int, decode: Callable[[bytes], _Shape], 
         offset += len(line)
 
 
+class Silent:
+    """The part of a decoder that has told everything with its events."""
+
+    def detail(self, _line: bytes) -> Detail:
+        """Nothing is left to say: what is worth telling of an event came with it."""
+        return Detail()
+
+    def usage(self, _line: bytes) -> None:
+        """Nothing is left to say: every `usage` event has its tokens in `data.usage`."""
+
+
+class Native(Silent):
+    """The frame of a decoder of lines: a subclass says which events they are, one after the other."""
+
+    def read(self, lines: list[bytes], offset: int, feed: Feed, fault: Faults) -> None:
+        """Hand the events of `lines` to `feed`, which must take all of them; see `model.Format`.
+
+        The kinds of fault: `not_json`, `no_type`, `no_session`, `no_time` and `unknown_type:<kind>`.
+        """
+        feed(self._items(lines, offset, fault))
+
+    def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
+        raise NotImplementedError
+
+
 def remember(memory: dict[str, _Value], key: str, value: _Value) -> None:
     """Keep the value; where there are too many, the oldest key leaves."""
     memory[key] = value
@@ -64,12 +87,14 @@ def plus(one: Usage, other: Usage) -> Usage:
 
 def growth(before: Usage, now: Usage) -> Usage:
     """What a running total has grown by, kind by kind; a kind that shrank has not grown."""
+    written = max(0, now.cache_write - before.cache_write)
     return Usage(
         max(0, now.input - before.input),
         max(0, now.output - before.output),
         max(0, now.cache_read - before.cache_read),
-        max(0, now.cache_write - before.cache_write),
+        written,
         max(0, now.reasoning - before.reasoning),
+        min(written, max(0, now.cache_write_1h - before.cache_write_1h)),
     )
 
 

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import msgspec
 
-from agentwatch.formats.documents import Elements, Origin, Silent, at_s, element, listed, parsed
+from agentwatch.formats.documents import Elements, Origin, Speaker, at_s, element, listed, parsed
 from agentwatch.formats.lenient import kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
@@ -112,7 +112,7 @@ class Memory(Elements):
     is_over: bool = False
 
 
-class Decoder(Silent):
+class Decoder(Speaker):
     """Decodes one run. Continue it in another process by giving `memory` to a new one.
 
     Where the file has no times, an event's time is when the document was written in which it was found first.

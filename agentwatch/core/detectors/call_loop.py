@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zlib import crc32
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
@@ -238,6 +239,19 @@ def writes(call: Data) -> bool:
     return (program not in _LOOKS and f"{program}:{subcommand.partition(' ')[0]}" not in _LOOKS) or (program == "sed" and b" -i" in bytes(call.tool_params))
 
 
+class _Step(NamedTuple):
+    """A call that has brought its result, with the checksums of both and the text of the result; `spot` is where the call stands."""
+
+    call: Data
+    event: Event
+    key: int
+    result: int
+    turn: str | int
+    text: str
+    spot: Spot
+    place: int
+
+
 class CallLoop:
     """Five rules over the steps of a lane, a step being a call and its result. Parallel calls of one message are one turn.
 
@@ -277,17 +291,18 @@ class CallLoop:
         # What is no valid text is compared as it stands: two such results are not equal for being unreadable.
         result = crc32(text.encode("utf-8", "surrogatepass") if said is not None else event.data.result)
         spot = Spot(call.timestamp, lane.call_place if call is lane.call else place, f"{call.data.tool_name or 'unknown'}, the first of these calls")
+        step = _Step(call.data, event, key, result, turn, text, spot, place)
         loops.trail = [*loops.trail[-2 * LONGEST_PERIOD :], key << 32 | result]
         if event.data.is_error:
             loops.same.pop(key, None)
-            self._over(session, lane, loops, f"{key:08x}", event, place, out)
-        if not self._cycle(session, lane, loops, call.data, event, key, spot, place, out) and not event.data.is_error:
-            same = self._same(session, lane, loops, call.data, event, key, result, turn, text, spot, place, out)
+            self._over(session, loops, f"{key:08x}", event, place, out)
+        if not self._cycle(session, lane, loops, step, out) and not event.data.is_error:
+            same = self._same(session, lane, loops, step, out)
             if same.count == 1 and shape and shape == lane.step_shape and _looks(call.data):
-                self._near(session, lane, loops, call.data, event, result, turn, text, spot, place, out)
+                self._near(session, loops, step, out)
         loops.last, loops.turn = key, turn
-        for name in [name for name, step in loops.told.items() if loops.steps - step > FORGOTTEN_AFTER]:
-            self._over(session, lane, loops, name, event, place, out)
+        for name in [name for name, at in loops.told.items() if loops.steps - at > FORGOTTEN_AFTER]:
+            self._over(session, loops, name, event, place, out)
 
     def changed(self, session: Session, lane: Lane, key: int, event: Event, place: int, out: list[Alert]) -> None:
         """The step with this key has changed something: what comes again now is another try."""
@@ -301,33 +316,20 @@ class CallLoop:
         loops.near.clear()
         loops.trail, loops.cycle = [], None
         for name in [name for name in loops.told if not name.endswith(f"{key:08x}")]:
-            self._over(session, lane, loops, name, event, place, out)
+            self._over(session, loops, name, event, place, out)
 
     def reset(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         """A person spoke: whatever went round in circles before has ended."""
         loops = lane.loops
         lane.recent, lane.loops = b"", None
         for name in list(loops.told) if loops is not None else ():
-            self._over(session, lane, loops, name, event, place, out)  # type: ignore[arg-type]  # there is one, else no names
+            self._over(session, loops, name, event, place, out)  # type: ignore[arg-type]  # there is one, else no names
 
-    def _same(
-        self,
-        session: Session,
-        lane: Lane,
-        loops: Loops,
-        call: Data,
-        event: Event,
-        key: int,
-        result: int,
-        turn: str | int,
-        text: str,
-        spot: Spot,
-        place: int,
-        out: list[Alert],
-    ) -> Same:
+    def _same(self, session: Session, lane: Lane, loops: Loops, step: _Step, out: list[Alert]) -> Same:
+        call, event, key, result, turn, _, spot, place = step
         same = loops.same.get(key)
         if same is None:
-            keys = _keys(lane.recent).tolist()
+            keys = _keys(lane.recent)
             in_a_row = next((one for one in reversed(keys) if one), 0) == key and lane.step_turn != turn
             known = 2 if in_a_row or _find(lane.recent, key) > _find(lane.recent, 0) else 1
             if in_a_row and lane.step_at is not None:
@@ -344,56 +346,43 @@ class CallLoop:
             if same.count == 1:
                 same.first_at, same.first_place = spot.at, spot.place
         else:
-            self._over(session, lane, loops, f"{key:08x}", event, place, out)
+            self._over(session, loops, f"{key:08x}", event, place, out)
             same.result, same.count, same.row, same.turn = result, 1, 1, turn
             same.first_at, same.first_place = spot.at, spot.place
         lasted = event.timestamp - same.first_at
         is_patient = polls(call) or moves_on(call)
         crossed = _in_vain(same.row, lasted) if is_patient else same.row >= self._repeats or same.count >= INTERLEAVED
         how = "" if same.row >= same.count else ", other calls between that changed nothing,"
-        self._tell(session, lane, loops, call, event, f"{key:08x}", same, how, text, place, out, crossed=crossed)
+        self._tell(session, loops, step, f"{key:08x}", same, how, out, crossed=crossed)
         return same
 
-    def _near(
-        self,
-        session: Session,
-        lane: Lane,
-        loops: Loops,
-        call: Data,
-        event: Event,
-        result: int,
-        turn: str | int,
-        text: str,
-        spot: Spot,
-        place: int,
-        out: list[Alert],
-    ) -> None:
-        key = int(blanked_signature(call.tool_name or "unknown", decoded(call.tool_params))[:8], 16)
+    def _near(self, session: Session, loops: Loops, step: _Step, out: list[Alert]) -> None:
+        key = int(blanked_signature(step.call.tool_name or "unknown", decoded(step.call.tool_params))[:8], 16)
         same = loops.near.get(key)
-        if same is None or same.result != result:
+        if same is None or same.result != step.result:
             if len(loops.near) >= MOST_SAME:
                 del loops.near[next(iter(loops.near))]
-            loops.near[key] = Same(result, 2, 0, turn, spot.at, spot.place)
+            loops.near[key] = Same(step.result, 2, 0, step.turn, step.spot.at, step.spot.place)
             return
-        if turn == same.turn:
+        if step.turn == same.turn:
             return
-        same.turn, same.count = turn, same.count + 1
+        same.turn, same.count = step.turn, same.count + 1
         how = " with other numbers or paths"
-        self._tell(session, lane, loops, call, event, f"near {key:08x}", same, how, text, place, out, crossed=same.count >= NEAR)
+        self._tell(session, loops, step, f"near {key:08x}", same, how, out, crossed=same.count >= NEAR)
 
-    def _cycle(self, session: Session, lane: Lane, loops: Loops, call: Data, event: Event, key: int, spot: Spot, place: int, out: list[Alert]) -> bool:
+    def _cycle(self, session: Session, lane: Lane, loops: Loops, step: _Step, out: list[Alert]) -> bool:
         """Whether the lane goes round in a circle of several steps; told when it has done so three times."""
         cycle, trail = loops.cycle, loops.trail
         if cycle is not None:
             if len(trail) > cycle.period and trail[-1] == trail[-1 - cycle.period]:
                 cycle.steps += 1
-                cycle.polls = cycle.polls or polls(call)
-                self._round(session, lane, loops, cycle, call, event, place, out)
+                cycle.polls = cycle.polls or polls(step.call)
+                self._round(session, loops, cycle, step, out)
                 return True
             loops.cycle = None
-            self._over(session, lane, loops, f"cycle {cycle.key:08x}", event, place, out)
+            self._over(session, loops, f"cycle {cycle.key:08x}", step.event, step.place, out)
         keys = [one for one in _keys(lane.recent) if one]
-        keys.append(key)
+        keys.append(step.key)
         for period in range(2, LONGEST_PERIOD + 1):
             last = keys[-period:]
             if (
@@ -404,38 +393,24 @@ class CallLoop:
                 and len(set(last)) > 1
             ):
                 cycle = loops.cycle = Cycle(
-                    crc32(b"".join(one.to_bytes(4, "little") for one in sorted(last))), period, ROUNDS * period, spot.at, spot.place, polls(call)
+                    crc32(b"".join(one.to_bytes(4, "little") for one in sorted(last))), period, ROUNDS * period, step.spot.at, step.spot.place, polls(step.call)
                 )
-                self._round(session, lane, loops, cycle, call, event, place, out)
+                self._round(session, loops, cycle, step, out)
                 return True
         return False
 
-    def _round(self, session: Session, lane: Lane, loops: Loops, cycle: Cycle, call: Data, event: Event, place: int, out: list[Alert]) -> None:
+    def _round(self, session: Session, loops: Loops, cycle: Cycle, step: _Step, out: list[Alert]) -> None:
         if cycle.steps % cycle.period:
             return
         rounds = cycle.steps // cycle.period
-        crossed = not cycle.polls or _in_vain(rounds, event.timestamp - cycle.first_at)
+        crossed = not cycle.polls or _in_vain(rounds, step.event.timestamp - cycle.first_at)
         same = Same(0, rounds, rounds, 0, cycle.first_at, cycle.first_place)
         how = f" and {cycle.period - 1} other calls in turn"
-        self._tell(session, lane, loops, call, event, f"cycle {cycle.key:08x}", same, how, "", place, out, crossed=crossed)
+        self._tell(session, loops, step._replace(text=""), f"cycle {cycle.key:08x}", same, how, out, crossed=crossed)
 
-    def _tell(
-        self,
-        session: Session,
-        lane: Lane,
-        loops: Loops,
-        call: Data,
-        event: Event,
-        name: str,
-        same: Same,
-        how: str,
-        text: str,
-        place: int,
-        out: list[Alert],
-        *,
-        crossed: bool,
-    ) -> None:
-        tool = call.tool_name or "unknown"
+    def _tell(self, session: Session, loops: Loops, step: _Step, name: str, same: Same, how: str, out: list[Alert], *, crossed: bool) -> None:
+        event, text = step.event, step.text
+        tool = step.call.tool_name or "unknown"
         key = f"{event.lane or ''}:{tool}:{name}"
 
         def describe(count: int, status: Status) -> Finding:
@@ -445,7 +420,7 @@ class CallLoop:
             lasted = span(event.timestamp - began)
             brought = f": {text[:120]}" if text else ""
             summary = f"{session.attempt_id} {again} the same {tool} call{how}: {count} times in {lasted}, and nothing new came back{brought}"
-            return _finding(key, tool, same, event, place, count, summary)
+            return _finding(key, tool, same, event, step.place, count, summary)
 
         before = len(out)
         self._reporter.count(session, "tool_loop", key, event.timestamp, crossed=crossed, size=max(same.count, same.row), describe=describe, out=out)
@@ -453,7 +428,7 @@ class CallLoop:
             loops.told[name] = loops.steps
             loops.tools[name] = tool
 
-    def _over(self, session: Session, lane: Lane, loops: Loops, name: str, event: Event, place: int, out: list[Alert]) -> None:
+    def _over(self, session: Session, loops: Loops, name: str, event: Event, place: int, out: list[Alert]) -> None:
         if loops.told.pop(name, None) is None:
             return
         tool = loops.tools.pop(name)
@@ -477,13 +452,13 @@ def _finding(key: str, tool: str, same: Same, event: Event, place: int, count: i
     )
 
 
-def _keys(ring: bytes) -> memoryview:
-    return memoryview(ring).cast("I")
+def _keys(ring: bytes) -> list[int]:
+    return memoryview(ring).cast("I").tolist()
 
 
 def _find(ring: bytes, key: int) -> int:
     """Where the key stands last; -1 if nowhere."""
-    keys = _keys(ring).tolist()
+    keys = _keys(ring)
     return len(keys) - 1 - keys[::-1].index(key) if key in keys else -1
 
 
