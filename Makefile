@@ -36,8 +36,8 @@ e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code a
 
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
 	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
-	for target in lines formats; do mkdir -p .cache/fuzz/$$target && \
-		$(BIN)/python -m fuzz.$$target .cache/fuzz/$$target fuzz/seeds/$$target -max_total_time=600 -timeout=10 || exit 1; done
+	for target in lines formats wholes; do mkdir -p .cache/fuzz/$$target && \
+		$(BIN)/python -m fuzz.$$target .cache/fuzz/$$target fuzz/seeds/$$target $$(find tests/formats/golden -mindepth 1 -type d) -max_len=8192 -max_total_time=600 -timeout=60 || exit 1; done
 
 lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in

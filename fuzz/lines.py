@@ -1,7 +1,4 @@
-"""The line reader: however a file's bytes arrive, its lines and faults are those of the whole file read at once.
-
-`python -m fuzz.lines .cache/fuzz/lines fuzz/seeds/lines -max_total_time=600 -timeout=10` (`make fuzz`)
-"""
+"""The line reader: however a file's bytes arrive, its lines and faults are those of the whole file read at once."""
 
 import atheris
 

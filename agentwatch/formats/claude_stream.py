@@ -7,7 +7,7 @@ import msgspec
 
 from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import Entry, Message, facts_of
-from agentwatch.formats.lenient import kind_of
+from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import Fact, Faults, Native, entries, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
@@ -95,7 +95,7 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
             continue
         try:
             entry = _decode(line)
-        except msgspec.MsgspecError:
+        except REFUSED:
             continue
         if entry.type == "system" and entry.subtype == "init":
             return entry.model is not None

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import random
 from pathlib import Path
 
 import msgspec
 from hypothesis import strategies as st
 
-from agentwatch.model import Usage
+from agentwatch.model import Data, Detail, Usage
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "formats"
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +26,7 @@ def decoded(lines, decoder, offset=0):
 
     def feed(items):
         for event, at, line in items:
-            said = event.data
+            said = whole(event.data, line, decoder)
             data = {name: plain(getattr(said, name)) for name in said.__struct_fields__ if getattr(said, name) not in (None, msgspec.Raw(b""))}
             marks = {"lane": event.lane} if event.lane else {}
             marks |= {"inferred": True} if event.inferred else {}
@@ -38,6 +37,16 @@ def decoded(lines, decoder, offset=0):
 
     decoder.read(lines, offset, feed, lambda at, kind, detail: told.append({"offset": at, "fault": kind, "detail": detail}))
     return told
+
+
+def whole(data, line, decoder):
+    """All that an event says: what its data leaves out, its format says of the line."""
+    if isinstance(data, Detail):
+        return data
+    detail = decoder.detail(line)
+    for name in Data.__struct_fields__:
+        setattr(detail, name, getattr(data, name))
+    return detail
 
 
 def plain(value):
@@ -67,45 +76,6 @@ def line(value):
 
 def lines_of(path):
     return path.read_bytes().splitlines(keepends=True)
-
-
-def expected(path):
-    """Read the events beside a golden file."""
-    return [json.loads(line) for line in path.with_suffix(".events.jsonl").read_text().splitlines()]
-
-
-def regenerate(agent, module):
-    """Write the events of an agent's golden files anew."""
-    for path in (GOLDEN / agent).glob("*.jsonl"):
-        if not path.name.endswith(".events.jsonl"):
-            told = decoded(lines_of(path), module.Decoder())
-            path.with_suffix(".events.jsonl").write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in told))
-
-
-def restarted(module, lines, cuts):
-    """Decode `lines` by a new decoder after each of the `cuts`, which are sorted; the memory goes through JSON between them."""
-    told, memory, offset = [], module.Memory(), 0
-    for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True):
-        decoder = module.Decoder(msgspec.json.decode(msgspec.json.encode(memory), type=module.Memory))
-        told += decoded(lines[start:end], decoder, offset)
-        memory = decoder.memory
-        offset += sum(map(len, lines[start:end]))
-    return told
-
-
-def random_cuts(lines, seed=7):
-    rng = random.Random(seed)
-    return sorted(rng.choices(range(len(lines) + 1), k=max(1, len(lines) // 10)))
-
-
-def survives(module, text):
-    """Let everything that may meet a line look at it: nothing may be raised."""
-    told = decoded([text], module.Decoder())
-    decoder = module.Decoder()
-    decoded([text, text], decoder)
-    decoder.context(text)
-    module.recognise("x.jsonl", [text])
-    return told
 
 
 @st.composite

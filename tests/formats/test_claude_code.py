@@ -1,46 +1,27 @@
-"""Claude Code's transcripts: each line's events, whatever the line, wherever the process was restarted."""
+"""Claude Code's transcripts: each line's events, whatever the line."""
 
 import csv
 import json
-import random
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from agentwatch.formats import claude_code
 from agentwatch.formats.claude_code import SILENT, Decoder, Memory
 from agentwatch.model import Usage
-from tests.formats.harness import plain
+from tests.formats import harness
+from tests.formats.harness import CORPUS, broken_lines, lines_of, types, usages
 
-GOLDEN = Path(__file__).parent / "golden" / "claude-code"
-NAMES = ["read-tool", "rules", "session", "subagent"]
-CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "formats"
+GOLDEN = harness.GOLDEN / "claude-code"
 
 ENVELOPE = {"sessionId": "s1", "uuid": "u1", "userType": "external", "timestamp": "2026-03-01T10:00:00.000Z", "version": "2.1.81"}
 
 
-def decoded(lines, decoder=None, offset=0):
-    """Say what a decoder makes of `lines`, as plain values in the order of the lines: events and faults."""
-    decoder = decoder or Decoder()
-    told = []
-
-    def feed(items):
-        for event, at, line in items:
-            said = event.data
-            data = {name: plain(getattr(said, name)) for name in said.__struct_fields__ if getattr(said, name) not in (None, msgspec.Raw(b""))}
-            marks = {"lane": event.lane} if event.lane else {}
-            marks |= {"inferred": True} if event.inferred else {}
-            told.append(
-                {"offset": at, "event_type": event.event_type, "attempt_id": event.attempt_id, "timestamp": event.timestamp.isoformat(), **marks, "data": data}
-            )
-            assert line in lines
-
-    decoder.read(lines, offset, feed, lambda at, kind, detail: told.append({"offset": at, "fault": kind, "detail": detail}))
-    return told
+def decoded(lines, decoder=None):
+    return harness.decoded(lines, decoder or Decoder())
 
 
 def line(kind, /, **fields):
@@ -66,40 +47,6 @@ def result(content, call_id="t1", **fields):
 
 def prompt(text="Fix it", **fields):
     return line("user", message={"role": "user", "content": text}, **fields)
-
-
-def usages(told):
-    return [event["data"]["usage"] for event in told if "usage" in event.get("data", {})]
-
-
-def types(told):
-    return [event.get("event_type") or event["fault"] for event in told]
-
-
-def golden_lines(name):
-    return (GOLDEN / f"{name}.jsonl").read_bytes().splitlines(keepends=True)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_transcript_gives_the_events_that_were_read_off_it_by_hand(name):
-    """The golden files hold every rule of the format, and three real sessions."""
-    expected = [json.loads(line) for line in (GOLDEN / f"{name}.events.jsonl").read_text().splitlines()]
-    assert decoded(golden_lines(name)) == expected
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(data=st.data())
-def test_a_restart_between_any_two_lines_changes_nothing(name, data):
-    """The memory that is saved with the cursor holds all that later lines need of earlier ones."""
-    lines = golden_lines(name)
-    cuts = data.draw(st.lists(st.integers(0, len(lines)), max_size=6).map(sorted))
-    told, memory, offset = [], Memory(), 0
-    for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True):
-        decoder = Decoder(memory=msgspec.json.decode(msgspec.json.encode(memory), type=Memory))
-        told += decoded(lines[start:end], decoder, offset)
-        memory = decoder.memory
-        offset += sum(map(len, lines[start:end]))
-    assert told == decoded(lines)
 
 
 def test_the_memory_does_not_grow_with_the_file():
@@ -260,60 +207,12 @@ def test_bytes_that_are_no_text_are_read():
     assert told[1]["data"]["error_message"] == "Exit code 1 \N{REPLACEMENT CHARACTER}"
 
 
-def judged(text):
-    """Nothing is raised, and the line gives events or a fault unless it is known to say nothing."""
+@given(broken_lines([text for path in GOLDEN.glob("*[a-z].jsonl") if ".events." not in path.name for text in lines_of(path) if text.startswith(b"{")]))
+def test_no_line_is_lost_without_a_fault(text):
+    """Each release may change the shape of anything: a line says something, or is known to say nothing."""
     told = decoded([text], Decoder(Memory(time=msgspec.convert("2026-03-01T10:00:00Z", claude_code.Time))))
-    Decoder().context(text)
-    claude_code.recognise("x.jsonl", [text])
     if not told and text.strip():
         assert json.loads(text.decode("utf-8-sig", "replace"))["type"] in SILENT | {"system", "user"}
-
-
-@given(st.binary())
-def test_any_bytes_are_survived(text):
-    """A file may hold anything."""
-    judged(text.replace(b"\n", b" ") + b"\n")
-
-
-TEXTS = st.text('aé\n"\\\0\x1b<[😀', max_size=8)
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@given(data=st.data())
-def test_real_lines_with_any_part_replaced_are_survived(data):
-    """Each release may change the shape of anything."""
-    name = data.draw(st.sampled_from(NAMES))
-    value = json.loads(data.draw(st.sampled_from([line for line in golden_lines(name) if line.startswith(b"{")])))
-    for _ in range(data.draw(st.integers(1, 3))):
-        places = list(members(value))
-        parent, key = places[data.draw(st.integers(0, len(places) - 1))]
-        if data.draw(st.booleans()):
-            parent[key] = data.draw(JSON_VALUES)
-        elif isinstance(parent, dict):
-            parent[f"{key}2"] = parent.pop(key)
-        if not value:
-            break
-    judged(json.dumps(value).encode() + b"\n")
-
-
-@given(data=st.data())
-def test_real_lines_with_any_bytes_replaced_are_survived(data):
-    """Torn writes and bad disks."""
-    text = bytearray(data.draw(st.sampled_from(golden_lines(data.draw(st.sampled_from(NAMES))))))
-    at = data.draw(st.integers(0, len(text)))
-    text[at : at + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=10))
-    judged(bytes(text).replace(b"\n", b" ") + b"\n")
-
-
-def members(value):
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in pairs:
-        yield value, key
-        yield from members(inner)
 
 
 def test_the_context_of_a_line_says_who_it_speaks_of():
@@ -410,31 +309,3 @@ def test_every_real_file_is_recognised_and_counted_as_it_was_by_hand():
         differing |= {(number, column): count for column, count in ours.items() if row.get(column) is not None and str(count) != row[column]}
     assert differing == {key: count for key, (count, _) in EXPLAINED.items()}
     assert faults == {"09 not_json": 2, "10 not_json": 2, "11 not_json": 2}
-
-
-@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real sessions is not beside the project")
-def test_no_other_agents_file_is_claimed():
-    """Two decoders for one file would double what it says."""
-    others = [path for path in CORPUS.glob("*/*/**/*") if path.is_file() and "claude-code" not in path.parts]
-    assert others
-    assert [path for path in others if claude_code.recognise(str(path), path.read_bytes()[:300_000].splitlines(keepends=True)[:20])] == []
-
-
-@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real sessions is not beside the project")
-def test_real_files_survive_restarts_at_random_lines():
-    """The property of the golden files, on all the others."""
-    rng = random.Random(7)
-    for row in corpus():
-        lines = (CORPUS / row["file"]).read_bytes().splitlines(keepends=True)
-        told, memory, offset, start = [], Memory(), 0, 0
-        while start < len(lines):
-            end = start + rng.randrange(1, 30)
-            decoder = Decoder(memory=msgspec.json.decode(msgspec.json.encode(memory), type=Memory))
-            told += decoded(lines[start:end], decoder, offset)
-            memory, offset, start = decoder.memory, offset + sum(map(len, lines[start:end])), end
-        assert told == decoded(lines), row["file"]
-
-
-if __name__ == "__main__":
-    for golden in NAMES:
-        (GOLDEN / f"{golden}.events.jsonl").write_text("".join(json.dumps(told, ensure_ascii=False) + "\n" for told in decoded(golden_lines(golden))))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.formats.harness import CORPUS, JSON_VALUES, differences, of_type, types, usages
-from tests.formats.wholes import NO_MEMORY, alike, broken_documents, faults, rewritten, told
+from tests.formats.wholes import NO_MEMORY, alike, faults, rewritten, told
 
 FOLDERS = {"opencode-export": "opencode-export", "gemini-cli": "gemini-document", "amp": "amp", "swe-agent": "swe-agent", "mini-swe-agent": "swe-agent"}
 ELEMENTS = {"opencode-export": "messages", "gemini-document": "messages", "amp": "messages"}
@@ -94,18 +94,6 @@ def test_a_document_that_grew_gives_the_events_of_one_reading(name, row, path, d
         states = [json.dumps(state).encode() for state in early]
     whole = json.dumps(document).encode()
     assert alike(rewritten(name, [*states, whole])) == alike(told(name, whole)[0])
-
-
-@pytest.mark.parametrize(("name", "row", "path"), DOCUMENTS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(data=st.data())
-def test_nothing_that_a_document_may_hold_raises(name, row, path, data):
-    """Wrong types, renamed keys, torn bytes; and the right one after it, by a decoder that remembers the wrong one."""
-    document = json.loads(path.read_bytes())
-    whole = json.dumps(kept(name, 4, document)).encode()
-    broken = data.draw(broken_documents(whole))
-    _, memory, _ = told(name, broken)
-    told(name, whole, memory)
 
 
 @pytest.mark.parametrize("name", sorted(set(FOLDERS.values())))

@@ -17,44 +17,9 @@ GENERATED = CORPUS / "gen" / "openhands-v1"
 BEFORE = CORPUS / "open" / "openhands-v0" / "01-OpenHands-basic.json"
 
 
-def files(folder):
-    return [(int(path.name.split("-")[1]), path.read_bytes()) for path in sorted((folder / "events").iterdir())]
-
-
 def told_of(*events):
     stamped = [{"timestamp": "2026-02-09T08:00:00.5", **event} for event in events]
     return told("openhands", [(number, json.dumps(event).encode()) for number, event in enumerate(stamped)], NO_MEMORY, ORIGIN)[0]
-
-
-@pytest.mark.skipif(not GENERATED.exists(), reason="the corpus of transcripts is not here")
-@pytest.mark.parametrize(
-    ("name", "kinds"),
-    [
-        ("01-error-500", ["session_start", "user_message", "tool_call", "tool_result", "tool_call", "tool_result", "error", "turn_end"]),
-        ("02-rate-limit-429", ["session_start", "user_message", "tool_call", "tool_result", "error", "turn_end"]),
-    ],
-)
-def test_conversations_that_the_program_wrote(name, kinds):
-    """1.58.0: commands with their exit codes, and the error that ended it."""
-    events, memory, understood = told("openhands", files(GENERATED / name), NO_MEMORY, ORIGIN)
-    assert (types(events), faults(events), understood) == (kinds, [], len(files(GENERATED / name)))
-    assert [event["offset"] for event in events] == sorted(event["offset"] for event in events)
-    pieces, memory = [], NO_MEMORY
-    for one in files(GENERATED / name):
-        more, memory, _ = told("openhands", [one], memory, ORIGIN)
-        pieces += more
-    assert pieces == events
-
-
-@pytest.mark.skipif(not GENERATED.exists(), reason="the corpus of transcripts is not here")
-def test_the_state_has_the_tokens():
-    """As totals: what they have grown by is told. The second command of the first run failed with 1."""
-    document = (GENERATED / "01-error-500" / "base_state.json").read_bytes()
-    events, memory, _ = told("openhands-state", document, NO_MEMORY, STATE)
-    assert usages(events) == [{"input": 1100, "output": 40, "cache_read": 1000, "cache_write": 0, "reasoning": 0}]
-    assert told("openhands-state", document, memory, STATE)[0] == []
-    results = of_type(told("openhands", files(GENERATED / "01-error-500"), NO_MEMORY, ORIGIN)[0], "tool_result")
-    assert [(data["is_error"], data["exit_code"]) for data in results] == [(False, 0), (True, 1)]
 
 
 @pytest.mark.skipif(not BEFORE.exists(), reason="the corpus of transcripts is not here")
