@@ -51,6 +51,10 @@ Kind = Literal[
 string objects, whose hashes are known, instead of making one a line."""
 
 
+RECORDED = "recorded"
+"""The `new_status` by which an attempt says that its events tell all of the agent's session that `session_id` names."""
+
+
 class Severity(StrEnum):
     """How urgent an alert is, in the order of their definition."""
 

@@ -439,13 +439,18 @@ class Scribe:
             self._recorder.dropped += 1
 
     def _learn(self, context: "Context") -> None:
-        """The agent has said who it is: that stands on its events from now on."""
+        """The agent has said who it is: that stands on its events from now on, and its own transcript need not be judged beside them."""
+        from agentwatch.model import RECORDED
+
         session_id, model = context.session_id, context.model or self._subject.model
-        if (session_id, model) != (self._session_id, self._model):
-            self._session_id, self._model = session_id, model
-            self._lost += self._logger.lost
-            self._logger = self._joined()
-            self._lanes.clear()
+        if (session_id, model) == (self._session_id, self._model):
+            return
+        is_another, self._session_id, self._model = session_id != self._session_id, session_id, model
+        self._lost += self._logger.lost
+        self._logger = self._joined()
+        self._lanes.clear()
+        if is_another:
+            self._logger.status_change(RECORDED, "running")
 
     def _fields(self) -> dict[str, Any]:
         subject = self._subject

@@ -8,9 +8,10 @@ import msgspec
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
+from agentwatch.core.recordings import Known, Recording, Recordings
 from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Session
 from agentwatch.core.steps import Price, Reader, Steps
-from agentwatch.model import Alert, Context, Event, Fault, Item
+from agentwatch.model import RECORDED, Alert, Context, Detail, Event, Fault, Item
 
 LONGEST_ID, LONGEST_NAME = 1024, 256
 """What is longer is no name: an attempt of such an id is not watched, other names are cut. A hostile log has lines of 8 MiB."""
@@ -42,6 +43,7 @@ class Snapshot(msgspec.Struct):
     """All that the engine remembers: saved with the cursors, so that the two cannot disagree."""
 
     scopes: dict[str, Scope] = {}
+    recorded: Known = {}
 
 
 class Engine:
@@ -53,8 +55,9 @@ class Engine:
         reporter = Reporter(limits.cooldown)
         self._stuck = StuckAgent(limits, reporter)
         self._steps = Steps(limits, reporter, price)
-        self._table = {**self._steps.table, "session_end": self._ended}
+        self._table = {**self._steps.table, "session_end": self._ended, "status_change": self._changed}
         self._scopes = snapshot.scopes if snapshot else {}
+        self._recordings = Recordings(snapshot.recorded if snapshot else {}, self._goes_on)
         self._scope, self._scope_name = Scope(), ""
         self.events = 0
         self.newest = EPOCH
@@ -73,7 +76,7 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """The live state itself: to be encoded before anything else is fed."""
-        return Snapshot(self._scopes)
+        return Snapshot(self._scopes, self._recordings.known)
 
     def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> None:
         """Judge events in the order of their log and add what they give rise to to `out`; `newest` is the time of the last of them.
@@ -194,7 +197,9 @@ class Engine:
         ended = scope.ended.get(attempt_id) or scope.ended_before.get(attempt_id)
         if ended is not None and event.event_type not in STARTS and (event.event_type not in WORK or at - ended.at <= LATE):
             return None
-        horizon = at + self._limits.stuck
+        if self._recordings.cover(attempt_id, at):
+            return None
+        horizon = self._recordings.horizon(attempt_id, at, at + self._limits.stuck)
         session = Session(attempt_id, source, _bounded(context), at, place, horizon, at, Lane(), scope=self._scope_name)
         if ended is not None:
             session.restarts, session.episodes = ended.restarts, ended.episodes
@@ -217,9 +222,32 @@ class Engine:
         finally:
             self._end(self._scope, session)
 
+    def _changed(self, session: Session, _lane: Lane, event: Event, _place: int, line: bytes, _out: list[Alert]) -> None:
+        """The attempt may say that its events tell an agent's session: from now on that one is not judged, whatever was seen of it so far."""
+        reader = self._steps.reader
+        detail = event.data if isinstance(event.data, Detail) else reader.detail(line)
+        context = _bounded(reader.context(line))
+        if detail.new_status != RECORDED or context.session_id is None or context.session_id == session.attempt_id:
+            return
+        for name in Context.__struct_fields__:
+            setattr(session.context, name, getattr(context, name) or getattr(session.context, name))
+        self._recordings.begin(context.session_id, Recording(session.scope, session.attempt_id, session.started))
+        for scope in self._scopes.values():
+            if (other := scope.sessions.get(context.session_id)) is not None:
+                self._drop(scope, other)
+
+    def _goes_on(self, recording: Recording) -> bool:
+        scope = self._scopes.get(recording.scope)
+        return scope is not None and recording.attempt_id in scope.sessions
+
+    def _drop(self, scope: Scope, session: Session) -> None:
+        self._unfile(session)
+        del scope.sessions[session.attempt_id]
+
     def _end(self, scope: Scope, session: Session) -> None:
         """Forget an attempt that ended, but for what its next start must know."""
         self._newest_end = max(self._newest_end, session.last)
+        self._recordings.end(session.context.session_id, session.scope, session.attempt_id, session.last)
         self._unfile(session)
         del scope.sessions[session.attempt_id]
         if len(scope.ended) >= MOST_ENDED:  # two generations: taking single entries off a dict's front scans all that went before
@@ -232,13 +260,15 @@ class Engine:
         now = event.timestamp
         if not self._is_a_time(now, session.source, place):
             return None
+        if self._recordings.cover(session.attempt_id, now):
+            self._drop(scope, session)
+            return None
         self._stuck.look(session, now, out)
         if now - session.last > self._limits.forget_after:  # as a tick would have: nobody waits for a recovery any more
-            self._unfile(session)
-            del scope.sessions[session.attempt_id]
+            self._drop(scope, session)
             return self._open(scope, session.source, event, place, context, out)
         self._stuck.resumed(session, event, place, out)
-        session.horizon = now + self._limits.stuck
+        session.horizon = self._recordings.horizon(session.attempt_id, now, now + self._limits.stuck)
         return session
 
     def _backwards(self, session: Session, now: datetime) -> None:

@@ -91,12 +91,23 @@ def test_a_model_that_does_not_answer_is_told_when_the_time_is_up(scene):
 
 def test_a_model_that_refuses_for_ever_is_told_from_what_the_agent_prints(scene, agent):
     """Under `agentwatch exec`, for Codex keeps its tries out of its transcript: the daemon sees them in the stream, as they come."""
-    play = scene(lambda _results, _request: Refuse(agent.overloaded), AGENTWATCH_SOURCES="none")
+    play = scene(lambda _results, _request: Refuse(agent.overloaded))
     with play.playing(sys.executable, "-m", "agentwatch", "exec", "--attempt", "a-1", "--"):
         play.has_alerted("error_loop")
         assert play.ends() == 1
     assert told(play.alerts)[0] == ("error_loop", "a-1")
     assert {alert["attempt_id"] for alert in play.alerts} == {"a-1"}
+    assert play.delay_s(play.alerts[0]) < AT_ONCE_S
+
+
+def test_a_session_that_exec_records_is_told_once(scene):
+    """The agent writes its transcript beside what it prints: one loop, for the attempt that its user knows."""
+    play = scene(lambda results, _: MISSING if results < 8 else DONE)
+    with play.playing(sys.executable, "-m", "agentwatch", "exec", "--attempt", "a-1", "--"):
+        play.has_alerted("error_loop")
+        assert play.ends() == 0
+    assert told(play.alerts) == [("error_loop", "a-1")]
+    assert play.alerts[0]["session_id"] == play.session
     assert play.delay_s(play.alerts[0]) < AT_ONCE_S
 
 

@@ -533,10 +533,70 @@ def test_the_daemon_judges_what_was_recorded(place):
     agent = place.agent("codex", *codex(*(entry for number in range(8) for entry in call(number))))
     place.run("--attempt", "a-1", "--", agent, "exec", "--json")
     assert not (place.logs / "agent-alerts.jsonl").exists()
-    subprocess.run([sys.executable, "-m", "agentwatch", "run", "--once"], cwd=place.base, env=place.environ, check=True, capture_output=True, timeout=60)
+    once(place)
     alerts = [json.loads(line) for line in (place.logs / "agent-alerts.jsonl").read_bytes().splitlines()]
     assert {alert["attempt_id"] for alert in alerts} == {"a-1"}
     assert "tool_loop" in {alert["type"] for alert in alerts} or "error_loop" in {alert["type"] for alert in alerts}
+
+
+CODEX = """
+import json, os, sys, time
+from datetime import UTC, datetime
+thread = "%s"
+rollout = open(os.path.join(os.environ["HOME"], ".codex", "sessions", f"rollout-{thread}.jsonl"), "a")
+def wrote(kind, **payload):
+    line = {"timestamp": datetime.now(UTC).isoformat(), "type": kind, "payload": payload}
+    print(json.dumps(line), file=rollout, flush=True)
+def said(kind, **fields):
+    print(json.dumps({"type": kind, **fields}), flush=True)
+wrote("session_meta", id=thread, timestamp=datetime.now(UTC).isoformat(), cwd="/w", cli_version="0.169.0")
+said("thread.started", thread_id=thread)
+said("turn.started")
+wrote("event_msg", type="user_message", message="Mend it")
+for number in range(8):
+    command = {"id": f"i{number}", "type": "command_execution", "command": "make", "aggregated_output": "no rule"}
+    wrote("response_item", type="function_call", name="shell", call_id=f"c{number}", arguments='{"command": "make"}')
+    said("item.started", item=command | {"status": "in_progress"})
+    wrote("response_item", type="function_call_output", call_id=f"c{number}", output="Exit code: 2\\nno rule")
+    said("item.completed", item=command | {"status": "failed", "exit_code": 2})
+    time.sleep(0.05)
+"""
+"""Prints its stream and writes its transcript, as Codex does. The time between its calls is its own."""
+
+
+def once(place):
+    subprocess.run([sys.executable, "-m", "agentwatch", "run", "--once"], cwd=place.base, env=place.environ, check=True, capture_output=True, timeout=60)
+
+
+def loops(place):
+    alerts = [json.loads(line) for line in (place.logs / "agent-alerts.jsonl").read_bytes().splitlines()]
+    return [(alert["attempt_id"], alert["session_id"]) for alert in alerts if alert["type"] == "error_loop" and alert["status"] == "open"]
+
+
+def recording(place):
+    """Run the agent that does both, recorded."""
+    (place.base / ".codex" / "sessions").mkdir(parents=True)
+    (place.base / "agent.py").write_text(CODEX % THREAD)
+    return place.run("--attempt", "a-1", "--", place.script("codex", f"exec {sys.executable} {place.base}/agent.py\n"), "exec", "--json")
+
+
+def test_what_is_recorded_is_not_judged_again_from_the_transcript(place):
+    """One loop, told for the attempt that its user knows, whether the daemon was there or not; without the record it is the session's."""
+    daemon = subprocess.Popen([sys.executable, "-m", "agentwatch", "run"], cwd=place.base, env=place.environ, stderr=subprocess.PIPE, text=True)
+    try:
+        assert daemon.stderr.readline().startswith("watching")
+        assert recording(place).returncode == 0
+        eventually((place.logs / "agent-alerts.jsonl").exists)
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=20)
+    assert loops(place) == [("a-1", THREAD)]
+    once(place)
+    assert loops(place) == [("a-1", THREAD)]
+    for name in ("agent-alerts.jsonl", "agent-work-stream.jsonl"):
+        (place.logs / name).unlink()
+    once(place)
+    assert loops(place) == [(THREAD, THREAD)]
 
 
 # --------------------------------------------------------------------------------------------------------------- ending a runaway
@@ -548,7 +608,7 @@ def test_an_alert_stops_the_agent(place):
     done = place.run("--on-alert", "stop", "--", agent, "exec", "--json")
     assert done.returncode == 130
     assert re.search(rb"^agentwatch: SIGINT to `codex`: (error|tool)_loop: ", done.stderr)
-    assert place.of("status_change")[0]["new_status"] == "stopping"
+    assert [data["new_status"] for data in place.of("status_change")] == ["recorded", "stopping"]
     assert place.outcome["completion_status"] == "interrupted"
     assert "_loop: " in place.outcome["reason"]
     assert not (place.logs / "agent-alerts.jsonl").exists()

@@ -1,5 +1,6 @@
 """Sessions of every format, written again in random pieces while the daemon runs: the same events as when all is read at once."""
 
+import itertools
 import json
 import random
 import sqlite3
@@ -57,7 +58,7 @@ def pieces_of(sample, path, rng, files):
         case "lines":
             text = sample.path.read_bytes()
             cuts = [0, *sorted(rng.choices(range(len(text)), k=rng.randint(1, MOST_PIECES))), len(text)]  # in the middle of a line, or of a character
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in itertools.pairwise(cuts):
                 yield lambda start=start, end=end: append(path, text[start:end])
         case "document":
             document = json.loads(sample.path.read_bytes())
