@@ -16,6 +16,7 @@ from zlib import crc32
 if TYPE_CHECKING:
     import msgspec
 
+    from agentwatch.apps.transcript import Transcript
     from agentwatch.core.engine import Engine
     from agentwatch.logger import AgentLogger
     from agentwatch.model import Alert, Context, Data, Detail, Event, Format, Item, Kind, Usage
@@ -331,6 +332,10 @@ class Scribe:
         self._told_at = time.monotonic()
         self._allowance, self._allowed_at = float(BURST_KB), time.monotonic()
         self._cost_usd: float | None = None
+        self._stream = ""
+        self._transcript: Transcript | None = None
+        self._transcript_at = 0.0
+        self._began_at = _now()
 
     def begin(self, _: None) -> None:
         """The session starts."""
@@ -365,6 +370,7 @@ class Scribe:
 
     def lines(self, lines: list[bytes]) -> None:
         """Lines that may be an agent's own."""
+        self._catch_up(GATHER_S)
         if self._decoder is None and self._recorder.speaks_json is None:
             self._recognise(lines)
         if self._decoder is None:
@@ -374,6 +380,7 @@ class Scribe:
 
     def tick(self, _: None) -> None:
         """Time has passed."""
+        self._catch_up()
         if self._engine is not None:
             alerts: list[Alert] = []
             self._engine.tick(_now(), alerts)
@@ -383,6 +390,7 @@ class Scribe:
         self._logger.status_change("stopping", "running", reason=stop.reason)
 
     def end(self, ending: Ending) -> None:
+        self._catch_up()
         if ending.error:
             self._logger.error(ending.error)
         dropped = self._recorder.dropped or None
@@ -400,7 +408,7 @@ class Scribe:
 
             name = recognise("", likely[:MOST_CANDIDATES])
             if name is not None and name not in LOGS:
-                self._decoder = FORMATS[name].decoder("", NO_MEMORY)
+                self._stream, self._decoder = name, FORMATS[name].decoder("", NO_MEMORY)
                 self._recorder.speaks_json = True
         if self._decoder is None and self._candidates >= MOST_CANDIDATES:
             self._recorder.speaks_json = False
@@ -427,8 +435,12 @@ class Scribe:
         elif event.event_type in ("turn_start", "user_message", "tool_call"):
             self._turn_is_open = True
         data = event.data
-        if event.event_type == "usage" and data.usage is None:
-            data.usage = decoder.usage(line)
+        if event.event_type == "usage":
+            self._catch_up()
+            if self._transcript is not None and self._transcript.is_found:
+                return  # it has told this, or will before the end
+            self._transcript = None
+            data.usage = data.usage or decoder.usage(line)
         self._judge(event.event_type, data, event.lane, place, line)
         if event.event_type == "progress":
             self._breathe()
@@ -446,11 +458,28 @@ class Scribe:
         if (session_id, model) == (self._session_id, self._model):
             return
         is_another, self._session_id, self._model = session_id != self._session_id, session_id, model
-        self._lost += self._logger.lost
-        self._logger = self._joined()
-        self._lanes.clear()
+        self._rejoin()
         if is_another:
             self._logger.status_change(RECORDED, "running")
+            self._open_transcript(session_id)
+
+    def _open_transcript(self, session_id: str | None) -> None:
+        from agentwatch.apps.transcript import BESIDE, Transcript
+
+        self._transcript = Transcript(self._stream, session_id, self._began_at) if session_id and self._stream in BESIDE else None
+
+    def _catch_up(self, after_s: float = 0.0) -> None:
+        """What the transcript says of money that the stream will say later; not before `after_s` have passed since the last look."""
+        if self._transcript is None or time.monotonic() - self._transcript_at < after_s:
+            return
+        self._transcript_at = time.monotonic()
+        for spent in self._transcript.news():
+            if spent.model is not None and spent.model != self._model:
+                self._model = spent.model
+                self._rejoin()
+            self._told_at = self._transcript_at
+            self._logger.event("usage", **_bounded(spent))
+            self._judge("usage", spent)
 
     def _fields(self) -> dict[str, Any]:
         subject = self._subject
@@ -458,6 +487,12 @@ class Scribe:
 
     def _joined(self, **fields: Any) -> "AgentLogger":
         return self._logger.join(self._subject.attempt_id, **self._fields(), **fields)
+
+    def _rejoin(self) -> None:
+        """What is known by now stands on all events from now on."""
+        self._lost += self._logger.lost
+        self._logger = self._joined()
+        self._lanes.clear()
 
     def _of_lane(self, lane: str | None) -> "AgentLogger":
         if lane is None or len(self._lanes) >= MOST_CANDIDATES:

@@ -1,5 +1,6 @@
 """Claude Code and Codex themselves, against a model that loops, fails, hangs and finishes, while the daemon watches. `make e2e-agents` installs them."""
 
+import json
 import sys
 
 import pytest
@@ -108,6 +109,9 @@ def test_a_session_that_exec_records_is_told_once(scene):
         assert play.ends() == 0
     assert told(play.alerts) == [("error_loop", "a-1")]
     assert play.alerts[0]["session_id"] == play.session
+    spent = of_type([json.loads(line) for line in lines_of(play.logs / "agent-work-stream.jsonl")], "usage")
+    assert spent
+    assert all(data["model"] for data in spent)
     assert play.delay_s(play.alerts[0]) < AT_ONCE_S
 
 

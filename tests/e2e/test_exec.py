@@ -543,7 +543,7 @@ CODEX = """
 import json, os, sys, time
 from datetime import UTC, datetime
 thread = "%s"
-rollout = open(os.path.join(os.environ["HOME"], ".codex", "sessions", f"rollout-{thread}.jsonl"), "a")
+rollout = open(os.path.join(os.environ["HOME"], ".codex/sessions/2026/02/09", f"rollout-2026-02-09T08-00-00-{thread}.jsonl"), "a")
 def wrote(kind, **payload):
     line = {"timestamp": datetime.now(UTC).isoformat(), "type": kind, "payload": payload}
     print(json.dumps(line), file=rollout, flush=True)
@@ -552,6 +552,7 @@ def said(kind, **fields):
 wrote("session_meta", id=thread, timestamp=datetime.now(UTC).isoformat(), cwd="/w", cli_version="0.169.0")
 said("thread.started", thread_id=thread)
 said("turn.started")
+wrote("turn_context", turn_id="t", cwd="/w", model="gpt-5-codex")
 wrote("event_msg", type="user_message", message="Mend it")
 for number in range(8):
     command = {"id": f"i{number}", "type": "command_execution", "command": "make", "aggregated_output": "no rule"}
@@ -559,7 +560,10 @@ for number in range(8):
     said("item.started", item=command | {"status": "in_progress"})
     wrote("response_item", type="function_call_output", call_id=f"c{number}", output="Exit code: 2\\nno rule")
     said("item.completed", item=command | {"status": "failed", "exit_code": 2})
-    time.sleep(0.05)
+    total = {"input_tokens": 100_000 * (number + 1), "cached_input_tokens": 0, "output_tokens": 1000 * (number + 1), "reasoning_output_tokens": 0}
+    wrote("event_msg", type="token_count", info={"total_token_usage": total, "last_token_usage": {}}, rate_limits=None)
+    time.sleep(float(sys.argv[1]))
+said("turn.completed", usage={"input_tokens": 800_000, "cached_input_tokens": 0, "output_tokens": 8000})
 """
 """Prints its stream and writes its transcript, as Codex does. The time between its calls is its own."""
 
@@ -573,11 +577,12 @@ def loops(place):
     return [(alert["attempt_id"], alert["session_id"]) for alert in alerts if alert["type"] == "error_loop" and alert["status"] == "open"]
 
 
-def recording(place):
+def recording(place, *options, pause_s=0.05):
     """Run the agent that does both, recorded."""
-    (place.base / ".codex" / "sessions").mkdir(parents=True)
+    (place.base / ".codex/sessions/2026/02/09").mkdir(parents=True)
     (place.base / "agent.py").write_text(CODEX % THREAD)
-    return place.run("--attempt", "a-1", "--", place.script("codex", f"exec {sys.executable} {place.base}/agent.py\n"), "exec", "--json")
+    agent = place.script("codex", f"exec {sys.executable} {place.base}/agent.py {pause_s}\n")
+    return place.run("--attempt", "a-1", *options, "--", agent, "exec", "--json")
 
 
 def test_what_is_recorded_is_not_judged_again_from_the_transcript(place):
@@ -597,6 +602,30 @@ def test_what_is_recorded_is_not_judged_again_from_the_transcript(place):
         (place.logs / name).unlink()
     once(place)
     assert loops(place) == [(THREAD, THREAD)]
+
+
+def test_what_codex_spends_is_read_from_its_transcript(place):
+    """Its stream tells the tokens once, at the end, and no model: they are recorded as they are spent, each once, with a price."""
+    assert recording(place).returncode == 0
+    assert sum(data["usage"]["input"] for data in place.of("usage")) == 800_000
+    assert sum(data["usage"]["output"] for data in place.of("usage")) == 8000
+    assert {data["model"] for data in place.of("usage")} == {"gpt-5-codex"}
+    assert place.outcome["total_tokens"] == 808_000
+
+
+def test_codex_is_stopped_in_the_middle_of_a_turn_that_costs_too_much(place):
+    """100,000 tokens a call at 1.25 USD a million: the third is too much, and there are eight."""
+    done = recording(place, "--max-cost", "0.3", pause_s=2)
+    assert done.returncode == 130
+    assert b"may cost $0.30" in done.stderr
+    assert 3 <= len(place.of("tool_call")) < 8
+
+
+def test_without_a_transcript_what_the_stream_says_is_believed(place):
+    """The session was ephemeral, or lies in another home."""
+    agent = place.agent("codex", *codex(*call(1), spent(100)))
+    place.run("--", agent, "exec", "--json", "-m", "gpt-5-codex")
+    assert [data["usage"]["input"] for data in place.of("usage")] == [100]
 
 
 # --------------------------------------------------------------------------------------------------------------- ending a runaway
