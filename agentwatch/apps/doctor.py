@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from agentwatch import checkpoint
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.apps import setup
 from agentwatch.apps.status import Health, look
+from agentwatch.apps.wholes import Wholes
 from agentwatch.errors import SettingsError, StorageError
 from agentwatch.formats.registry import recognise
 from agentwatch.settings import KEYS, Loaded, Settings
@@ -48,7 +50,7 @@ class Value(msgspec.Struct):
 
 
 class Place(msgspec.Struct):
-    """A directory that is read: its logs, the newest of each format, and how much of it cannot be read."""
+    """A directory that is read: its logs, documents and databases, the newest of each format, and how much of it cannot be read."""
 
     path: str
     exists: bool
@@ -99,6 +101,7 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
         roots, values = setup.roots(msgspec.structs.replace(loaded, origins=dict.fromkeys(KEYS, "default")), environ, home), []
     log_dir = roots[0].path
     places = [_place(root, _known_formats(log_dir)) for root in roots]
+    places += _wholes(loaded, environ, home, {place.path: place for place in places})
     checks += _daemon(log_dir)
     checks += _permissions(log_dir, places)
     checks += _space(log_dir)
@@ -174,6 +177,29 @@ def _place(root: Root, known: Mapping[str, str | None]) -> Place:
         if root.format:
             break
     return place
+
+
+def _wholes(loaded: Loaded, environ: Mapping[str, str], home: Path | None, known: Mapping[str, Place]) -> list[Place]:
+    """The places of documents, folders and databases. What lies in a known place is added to that; of the many that an agent may have those that are there, else the first."""
+    wholes = Wholes(loaded, environ, home, [], lambda _fault: None)
+    wholes.look_at_everything()
+    places: dict[str, Place] = {}
+    formats: dict[str, list[Place]] = {}
+    for root in wholes.places:
+        path = shown(str(root.path))
+        place = known.get(path) or places.setdefault(path, Place(path, root.path.is_dir()))
+        formats.setdefault(root.format or "", []).append(place)
+    newest: dict[tuple[str, str], int] = {}
+    for root, name, path in wholes.found():
+        place = known.get(shown(str(root.path))) or places[shown(str(root.path))]
+        place.files += 1
+        place.unreadable += not os.access(path, os.R_OK)
+        with suppress(OSError):
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116  # a text as the search gave it
+            if changed > newest.get((place.path, name), -1):
+                newest[place.path, name], place.newest[name] = changed, shown(path)
+    kept = [place for of_format in formats.values() for place in ([one for one in of_format if one.exists] or of_format[:1])]
+    return [place for place in places.values() if place in kept]
 
 
 def _recognised(file: Seen) -> str:

@@ -66,6 +66,10 @@ class Wholes:
         """All that is looked at, the folders of databases included."""
         return (*self._documents.roots, *self._databases.roots)
 
+    def found(self) -> Iterator[tuple[Root, str, str]]:
+        """What there is by the last look: the place, the format and the path of each."""
+        return ((wanted.root, wanted.format, path) for one in (self._documents, self._databases) for wanted, path in one.found())
+
     def look_at_everything(self) -> None:
         """Once, to the end."""
         started = time.monotonic()

@@ -6,7 +6,7 @@ What a decoder has told it knows by the rows' ids and its own memory (`cursor.me
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from stat import S_ISREG
@@ -96,6 +96,10 @@ class Databases:
     def roots(self) -> tuple[Root, ...]:
         """The directories in which they lie."""
         return tuple(wanted.root for wanted in self._wanted)
+
+    def found(self) -> Iterator[tuple[Wanted, str]]:
+        """What there is by the last look, with its path."""
+        return ((database.wanted, path) for path, database in self._databases.items())
 
     def find(self) -> None:
         """Look which databases there are. To be called now and then."""

@@ -117,6 +117,10 @@ class Documents:
         """The directories that are searched."""
         return tuple(self._wanted)
 
+    def found(self) -> Iterator[tuple[Wanted, str]]:
+        """What there is by the last look, with its path."""
+        return ((document.wanted, path) for path, document in self._documents.items())
+
     # -- what is there --------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> Iterator[None]:

@@ -57,6 +57,24 @@ def test_what_would_be_watched_is_counted_and_named(place, errors):
     assert (claude["files"], claude["directories"], claude["newest"]) == (2, 2, {"claude-code": str(transcripts / "2.jsonl")})
 
 
+def test_documents_and_databases_are_among_what_would_be_watched(place):
+    """With their places; of the many that Cline may have, those that are there, and none of an agent whose folder is in another place."""
+    tasks = place.base / ".config" / "Cursor" / "User" / "globalStorage" / "saoudrizwan.claude-dev" / "tasks"
+    database = place.base / ".local" / "share" / "opencode" / "opencode.db"
+    events = place.base / ".openhands" / "conversations" / "c1" / "events"
+    for folder in (tasks / "1", database.parent, events, place.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    for path in (tasks / "1" / "ui_messages.json", database, events / "event-00000-a.json", place.logs / "run.traj"):
+        path.write_text("{}")
+    places = {one["path"]: one for one in doctor(place)[1]["places"]}
+    assert places[str(tasks)]["newest"] == {"cline": str(tasks / "1" / "ui_messages.json")}
+    assert places[str(database.parent)]["newest"] == {"opencode": str(database)}
+    assert places[str(events.parent.parent)]["newest"] == {"openhands": str(events)}
+    assert places[str(place.logs)]["newest"]["swe-agent"] == str(place.logs / "run.traj")
+    assert [path for path in places if "globalStorage" in path] == [str(tasks)]
+    assert not places[str(place.base / ".local" / "share" / "amp" / "threads")]["exists"]
+
+
 @pytest.mark.parametrize(
     ("toml", "hint"),
     [
