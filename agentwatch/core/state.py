@@ -19,8 +19,9 @@ MOST_OPEN_CALLS = 64
 EMPTY_BYTES = 4
 """Parameters of no more bytes say nothing: `{}`, `""`, `null`."""
 
-Owes = Literal["model", "text", "user"]
-"""Who owes the next event when no tool call is open. `text`: the agent has said something, which is its answer if nothing follows."""
+Owes = Literal["model", "text", "user", "leave"]
+"""Who owes the next event when no tool call is open. `text`: the agent has said something, which is its answer if nothing follows. `leave`: the user does, and the
+calls that are open wait for that."""
 
 MOST_PARAMS_BYTES = 4096
 """Of longer parameters of a call only a checksum is kept."""

@@ -34,6 +34,9 @@ Step = Callable[[Session, Lane, Event, int, bytes, list[Alert]], None]
 """Gets the attempt, its lane, the event, the offset of the event's line, that line, and the list that new alerts are added to."""
 
 SUCCEEDED, FAILED = msgspec.Raw(b'"success"'), msgspec.Raw(b'"error"')
+ASKS_LEAVE = "permission"
+"""The reason of a turn's end that asks the user's leave: what was called goes on when it is given."""
+
 TITLE = 80
 LONGEST_TOOL = 256
 RING_BYTES = STEPS * len(CHANGE)
@@ -217,10 +220,13 @@ class Steps:
         if lane.talk is not None:
             self._monologue.over(session, lane, event, place, out)
 
-    def _handed_over(self, session: Session, lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
+    def _handed_over(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         session.rich = True
-        lane.owes = "user"
-        lane.is_open, lane.open_calls = False, None
+        if detail.reason == ASKS_LEAVE:
+            lane.owes = "leave"
+        else:
+            lane.owes = "user"
+            lane.is_open, lane.open_calls = False, None
         if lane.talk is not None:
             self._monologue.over(session, lane, event, place, out)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import accumulate
 from math import isfinite
@@ -11,7 +12,7 @@ from typing import cast
 import msgspec
 import orjson
 
-from agentwatch.model import Context, Detail, Event, Item, Kind, Usage
+from agentwatch.model import Context, Detail, Event, Item, Kind, Time, Usage
 
 NAME = "canonical"
 
@@ -166,11 +167,15 @@ def _lenient(line: bytes, place: int, fault: Faults) -> Event | None:
 
 
 def _time(value: object) -> datetime | None:
-    """What the strict decoder does not take: no zone (read as UTC), no seconds."""
+    """The time that the strict decoder would read, to its rounding of a seventh digit; and what it does not take: no zone (read as UTC), no seconds."""
     if not isinstance(value, str):
         return None
+    text = value.strip()
+    for spelling in (text, f"{text}Z"):
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(spelling, Time)
     try:
-        at = datetime.fromisoformat(value.strip())
+        at = datetime.fromisoformat(text)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return at.astimezone(UTC)
     except (ValueError, OverflowError):

@@ -82,6 +82,14 @@ def test_a_time_is_read_in_all_its_spellings(text, expected):
     assert datetime.fromisoformat(only(read([row(timestamp=text)]))["timestamp"]) == datetime.fromisoformat(expected)
 
 
+@pytest.mark.parametrize("zone", ["Z", "+02:00", ""])
+@given(fraction=st.text("0123456789", min_size=1, max_size=7))
+def test_what_stands_round_a_line_does_not_change_its_time(zone, fraction):
+    """PowerShell writes seven digits, and a mark before the first line of a file: that line must not be of another microsecond."""
+    line = row(timestamp=f"2026-02-09T10:00:00.{fraction}{zone}")
+    assert only(read([b"\xef\xbb\xbf" + line]))["timestamp"] == only(read([line]))["timestamp"]
+
+
 @given(at=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), minutes=st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001  # hypothesis wants naive bounds
 def test_a_time_means_the_same_moment_in_every_zone(at, minutes):
     """Of any offset."""

@@ -59,6 +59,8 @@ class StuckAgent:
         """How long this session may be silent from its last event on (None: for ever), and for what it waits."""
         main = session.main
         hands_over = main.owes == "user" or (main.owes == "text" and session.rich)
+        if main.owes == "leave":
+            return None, "user"
         if hands_over and not main.is_open and not main.open_calls:  # whatever a sub-agent left open: the turn is over
             return None, "user"
         calls = [call.data for lane in (main, *(session.lanes or {}).values()) for call in open_calls(lane)]

@@ -20,6 +20,7 @@ WAITS = {
     "for a tool": (lambda log: log.call("Read", {"path": "src/a.py"}), 300),
     "for the slowest of parallel tools": (lambda log: log.call("Read", {"path": "src/a.py"}).call("Task", {"prompt": "look"}), 1800),
     "for the one that is not back": (lambda log: log.call("Task", {"prompt": "look"}).call("Read", {"path": "a.py"}).result(number=1), 300),
+    "for a tool that was given leave": (lambda log: log.call("Task", {"prompt": "look"}).add("turn_end", reason="permission").add("turn_start"), 1800),
     "for a sub-agent at work": (lambda log: log.call("Task", {"prompt": "look"}).call("Read", {"path": "src/a.py"}, lane="s1"), 1800),
 }
 
@@ -32,6 +33,7 @@ RESTS = {
     "a turn that ended with a call open": lambda log: log.call().add("turn_end", interrupted=True),
     "an interrupt": lambda log: log.call().add("user_message", output="[Request interrupted by user]", interrupted=True),
     "a question among parallel calls": lambda log: log.call().call("AskUserQuestion", {"question": "Which one?"}),
+    "a question for leave to call": lambda log: log.call().add("turn_end", reason="permission"),
     "a turn that ended before its sub-agent": lambda log: log.call("Read", {"path": "src/a.py"}, lane="s1").both().add("turn_end"),
 }
 
