@@ -16,6 +16,9 @@ NAME = "gemini-cli"
 FINAL = frozenset({"success", "error", "cancelled"})
 """The states in which a call has come to its end: the only ones that were ever seen in a file."""
 
+_PARENT = re.compile(r"(?:^|/)chats/([^/]+)/[^/]+$")
+"""A sub-agent's file stands in a folder that is called by its parent's id."""
+
 _SHELL = "run_shell_command"
 _CONTEXT = ("<session_context>", "This is the Gemini CLI. We are setting up the context")
 _WORKSPACE = re.compile(r"(?:Workspace Directories:\*\*\n +- |working in the directory: )([^\n]+)")
@@ -164,16 +167,18 @@ _Timed = tuple[datetime | None, Fact]
 
 
 class Decoder(Native):
-    """Decodes one file. Continue it in another process by giving `memory` to a new one."""
+    """Decodes one file. Continue it in another process by giving `memory` to a new one. Only its `source` says whose sub-agent writes it."""
 
     name = NAME
 
-    def __init__(self, memory: Memory | None = None) -> None:
+    def __init__(self, memory: Memory | None = None, source: str = "") -> None:
         self.memory = Memory() if memory is None else memory
+        parent = _PARENT.search(source)
+        self._parent = parent[1] if parent else None
 
     def context(self, _line: bytes) -> Context:
         """Who the file speaks of, as its lines so far say. There is no branch; the directory stands in what the model was told at the start."""
-        return msgspec.structs.replace(self.memory.context)
+        return msgspec.structs.replace(self.memory.context, parent_id=self._parent)
 
     def _items(self, lines: list[bytes], offset: int, fault: Faults) -> Iterator[Item]:
         memory = self.memory

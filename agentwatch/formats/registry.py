@@ -78,7 +78,9 @@ FORMATS: dict[str, Row] = {
         _native(codex),
         _native(codex_exec),
         _native(copilot),
-        _native(gemini),
+        Row(
+            gemini.NAME, gemini.recognise, gemini.places, lambda source, memory: gemini.Decoder(msgspec.json.decode(memory, type=gemini.Memory | None), source)
+        ),
         _native(qwen),
         _native(pi),
         _native(droid),

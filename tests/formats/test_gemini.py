@@ -211,6 +211,17 @@ def test_a_file_is_known_by_its_first_line(first, is_ours):
     assert gemini.recognise("x.jsonl", [first]) is is_ours
 
 
+@pytest.mark.parametrize(
+    ("source", "parent"),
+    [("tmp/p/chats/0aa1-parent/0bb2-sub.jsonl", "0aa1-parent"), ("tmp/p/chats/session-2026-09-01T10-00-0aa1.jsonl", None), ("stream.jsonl", None)],
+)
+def test_a_sub_agents_parent_is_the_folder_that_it_stands_in(source, parent):
+    """No line says whose it is."""
+    decoder = registry.FORMATS[gemini.NAME].decoder(source, msgspec.Raw(b"null"))
+    decoded([START], decoder)
+    assert (decoder.context(b"").session_id, decoder.context(b"").parent_id) == ("s1", parent)
+
+
 @pytest.mark.parametrize(("environ", "place"), [({}, "/home/ann/.gemini/tmp"), ({"GEMINI_CLI_HOME": "/g"}, "/g/.gemini/tmp")])
 def test_sessions_are_looked_for_where_the_agent_puts_them(environ, place):
     """The agent's own variable replaces the home."""
