@@ -70,7 +70,7 @@ class Turns:
                 key = next(iter(queues))
                 queues.move_to_end(key)
                 file = queues[key][0]
-                if file.handle is not None or self._make_room():
+                if file.handle is not None or self._make_room(for_log_dir=file.place.root.is_log_dir):
                     return file
         return None
 
@@ -115,8 +115,8 @@ class Turns:
         for file in list(self._opened):
             self.close(file)
 
-    def _make_room(self) -> bool:
-        """Keep few files open: close what was idle longest, with a name before without, and then what waits behind an older sibling.
+    def _make_room(self, *, for_log_dir: bool) -> bool:
+        """Keep few files open: close what was idle longest, with a name before without, then what waits behind an older sibling, then what is an agent's own.
 
         False where every one that is open has unread bytes and its turn.
         """
@@ -127,6 +127,8 @@ class Turns:
                 self._forget(nameless)
             elif (later := next((file for file in self._opened if file.path is not None and not self._is_first(file)), None)) is not None:
                 self.close(later)
+            elif for_log_dir and (own := next((file for file in self._opened if file.path is not None and not file.place.root.is_log_dir), None)) is not None:
+                self.close(own)
             else:
                 return False
         return True
