@@ -15,7 +15,7 @@ import msgspec
 from agentwatch import checkpoint
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
-from agentwatch.apps import setup
+from agentwatch.apps import foresight, setup
 from agentwatch.apps.pipeline import Pipeline
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.errors import StorageError
@@ -76,6 +76,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
         for _ in range(2):  # what one sweep finds twice gone is gone; a second look settles what was moving
             for _ in tailer.sweep():
                 pass
+            _look_ahead(pipeline, tailer)
             while tailer.is_behind:
                 work = tailer.turn()
                 if work is not None:
@@ -97,6 +98,12 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     for one in pipeline.faults:
         report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
     return fresh
+
+
+def _look_ahead(pipeline: Pipeline, tailer: Tailer) -> None:
+    """See which sessions are recorded before any of them is judged."""
+    for session_id, recording in foresight.recordings(tailer):
+        pipeline.engine.foresee(session_id, recording)
 
 
 def _half_lines(tailer: Tailer, max_line_bytes: int) -> Iterator[Fault]:
@@ -342,6 +349,7 @@ class _Loop:
         started = time.monotonic()
         for _ in self._tailer.sweep():
             pass
+        _look_ahead(self._pipeline, self._tailer)
         self._swept(time.monotonic() - started)
         self._wholes.look_at_everything()
         self._save()

@@ -78,6 +78,10 @@ class Engine:
         """The live state itself: to be encoded before anything else is fed."""
         return Snapshot(self._scopes, self._recordings.known)
 
+    def foresee(self, session_id: str, recording: Recording) -> None:
+        """What is to be fed will say that this session is recorded."""
+        self._recordings.begin(session_id, recording)
+
     def feed(self, source: str, scope_name: str, items: Iterable[Item], reader: Reader, out: list[Alert]) -> None:
         """Judge events in the order of their log and add what they give rise to to `out`; `newest` is the time of the last of them.
 

@@ -38,8 +38,9 @@ class Recordings:
         self._is_live = is_live
 
     def begin(self, session_id: str, recording: Recording) -> None:
-        """From now on the attempt tells what the session does."""
-        of_session = self.known.pop(session_id, [])
+        """The attempt tells what the session does. What was known of this recording before is known better now."""
+        same = (recording.scope, recording.attempt_id, recording.since)
+        of_session = [one for one in self.known.pop(session_id, []) if (one.scope, one.attempt_id, one.since) != same]
         self.known[session_id] = [*of_session[1 - MOST_RECORDINGS :], recording]
         if len(self.known) > MOST_SESSIONS:
             del self.known[next(iter(self.known))]

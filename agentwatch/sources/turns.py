@@ -15,8 +15,6 @@ from agentwatch.sources.tree import Root
 class Turns:
     """Files that may have unread bytes wait here: sources take turns, and within a source the oldest file comes first.
 
-    Those of the log directory come before all agents' own: there stands which of their sessions are told already (`core/recordings.py`).
-
     About `most_open` files stay open at once. `forget` is called with one that has no name any more and is closed to make room:
     nobody can open it again. `tell` takes a file, an offset, and the kind and the detail of what went wrong there.
     """
@@ -25,17 +23,17 @@ class Turns:
         self._most_open = most_open
         self._forget = forget
         self._tell = tell
-        self._queues: dict[bool, OrderedDict[tuple[Root, str], list[File]]] = {True: OrderedDict(), False: OrderedDict()}
+        self._queues: OrderedDict[tuple[Root, str], list[File]] = OrderedDict()
         self._opened: OrderedDict[File, None] = OrderedDict()
 
     def __len__(self) -> int:
         """How many sources wait."""
-        return sum(map(len, self._queues.values()))
+        return len(self._queues)
 
     @property
     def sources(self) -> frozenset[str]:
         """Those that wait."""
-        return frozenset(source for queues in self._queues.values() for _, source in queues)
+        return frozenset(source for _, source in self._queues)
 
     @property
     def is_crowded(self) -> bool:
@@ -47,7 +45,7 @@ class Turns:
         if file.is_queued:
             return
         file.is_queued = True
-        waiting = self._queues[file.place.root.is_log_dir].setdefault((file.place.root, file.source), [])
+        waiting = self._queues.setdefault((file.place.root, file.source), [])
         waiting.append(file)
         waiting.sort(key=File.age)
 
@@ -56,23 +54,21 @@ class Turns:
         if not file.is_queued:
             return
         file.is_queued = False
-        queues, key = self._queues[file.place.root.is_log_dir], (file.place.root, file.source)
-        queues[key].remove(file)
-        if not queues[key]:
-            del queues[key]
-            if not queues:
-                queues.clear()  # a dict that became empty by deletions has still room for 10,000
+        key = (file.place.root, file.source)
+        self._queues[key].remove(file)
+        if not self._queues[key]:
+            del self._queues[key]
+            if not self._queues:
+                self._queues.clear()  # a dict that became empty by deletions has still room for 10,000
 
     def next(self) -> File | None:
         """The file whose turn it is, open or with room to be opened; it goes on waiting. None where it has to wait for a descriptor, or no one waits."""
-        for queues in self._queues.values():
-            if queues:
-                key = next(iter(queues))
-                queues.move_to_end(key)
-                file = queues[key][0]
-                if file.handle is not None or self._make_room(for_log_dir=file.place.root.is_log_dir):
-                    return file
-        return None
+        if not self._queues:
+            return None
+        key = next(iter(self._queues))
+        self._queues.move_to_end(key)
+        file = self._queues[key][0]
+        return file if file.handle is not None or self._make_room() else None
 
     def open(self, file: File) -> OpenFile | Archive | None:
         """What it can be read by; None where it cannot be opened, or where its name belongs to another file by now."""
@@ -115,8 +111,8 @@ class Turns:
         for file in list(self._opened):
             self.close(file)
 
-    def _make_room(self, *, for_log_dir: bool) -> bool:
-        """Keep few files open: close what was idle longest, with a name before without, then what waits behind an older sibling, then what is an agent's own.
+    def _make_room(self) -> bool:
+        """Keep few files open: close what was idle longest, with a name before without, and then what waits behind an older sibling.
 
         False where every one that is open has unread bytes and its turn.
         """
@@ -125,14 +121,10 @@ class Turns:
                 self.close(idle)
             elif (nameless := next((file for file in self._opened if not file.is_queued and file.suspect_at is None), None)) is not None:
                 self._forget(nameless)
-            elif (later := next((file for file in self._opened if file.path is not None and not self._is_first(file)), None)) is not None:
+            elif (
+                later := next((file for file in self._opened if file.path is not None and self._queues[file.place.root, file.source][0] is not file), None)
+            ) is not None:
                 self.close(later)
-            elif for_log_dir and (own := next((file for file in self._opened if file.path is not None and not file.place.root.is_log_dir), None)) is not None:
-                self.close(own)
             else:
                 return False
         return True
-
-    def _is_first(self, file: File) -> bool:
-        """Whether it is the one of its source whose turn it is."""
-        return self._queues[file.place.root.is_log_dir][file.place.root, file.source][0] is file

@@ -554,6 +554,9 @@ said("thread.started", thread_id=thread)
 said("turn.started")
 wrote("turn_context", turn_id="t", cwd="/w", model="gpt-5-codex")
 wrote("event_msg", type="user_message", message="Mend it")
+log = os.path.join(os.environ["AGENTWATCH_LOGS_DIR"], "agent-work-stream.jsonl")
+while not (os.path.exists(log) and '"recorded"' in open(log).read()):
+    time.sleep(0.01)
 for number in range(8):
     command = {"id": f"i{number}", "type": "command_execution", "command": "make", "aggregated_output": "no rule"}
     wrote("response_item", type="function_call", name="shell", call_id=f"c{number}", arguments='{"command": "make"}')
@@ -565,7 +568,8 @@ for number in range(8):
     time.sleep(float(sys.argv[1]))
 said("turn.completed", usage={"input_tokens": 800_000, "cached_input_tokens": 0, "output_tokens": 8000})
 """
-"""Prints its stream and writes its transcript, as Codex does. The time between its calls is its own."""
+"""Prints its stream and writes its transcript, as Codex does. Its first call comes when it is known whose session it is: a model takes longer than that. The time
+between its calls is its own."""
 
 
 def once(place):
@@ -602,6 +606,18 @@ def test_what_is_recorded_is_not_judged_again_from_the_transcript(place):
         (place.logs / name).unlink()
     once(place)
     assert loops(place) == [(THREAD, THREAD)]
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["to its end", "until exec was killed"])
+def test_a_backlog_knows_of_a_record_that_is_read_after_the_transcript(place, is_killed):
+    """What was written first is read first: here the transcript."""
+    assert recording(place).returncode == 0
+    stream = place.logs / "agent-work-stream.jsonl"
+    if is_killed:
+        stream.write_bytes(b"".join(line for line in stream.read_bytes().splitlines(keepends=True) if b'"session_end"' not in line))
+    os.utime(stream, (time.time() + 60,) * 2)
+    once(place)
+    assert loops(place) == [("a-1", THREAD)]
 
 
 def test_what_codex_spends_is_read_from_its_transcript(place):

@@ -15,8 +15,8 @@ from agentwatch.sources.tree import Root
 class Tail:
     """A tailer whose lines, faults and restarts a test can look at. `seen` has each line once for each time that it was read."""
 
-    def __init__(self, *roots: Path | Root, is_log_dir: bool = True, max_line_bytes: int = 1 << 20, most_open: int = 64, history_s: float = 86_400.0) -> None:
-        self.roots = tuple(root if isinstance(root, Root) else Root(root, is_log_dir=is_log_dir) for root in roots)
+    def __init__(self, *roots: Path, is_log_dir: bool = True, max_line_bytes: int = 1 << 20, most_open: int = 64, history_s: float = 86_400.0) -> None:
+        self.roots = tuple(Root(root, is_log_dir=is_log_dir) for root in roots)
         self.options = {"max_line_bytes": max_line_bytes, "most_open": most_open, "history_s": history_s}
         self.now = 1000.0
         self.wall = time.time()

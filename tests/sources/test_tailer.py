@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentwatch.sources import streams
-from agentwatch.sources.tree import Root
 from tests.sources.harness import Tail, append, numbered, text
 
 
@@ -416,19 +415,3 @@ def test_any_program_of_appends_rotations_copies_and_restarts_reads_each_line_on
     assert tail.has_exactly(*written)
     tail.tailer.close()
     shutil.rmtree(root)
-
-
-@pytest.mark.parametrize("most_open", [64, 4])
-def test_the_log_directory_is_read_before_the_agents_own_folders(tmp_path, most_open):
-    """There stands which of their sessions are told already. However long the others wait, and however few may be open, all are read."""
-    logs, agents = tmp_path / "logs", tmp_path / "agents"
-    for folder in (agents, logs):
-        folder.mkdir()
-        for number in range(9):
-            append(folder / f"{number}.jsonl", text(numbered(0, 5000, f"{folder.name}{number}")))
-    tail = Tail(Root(agents, is_log_dir=False), Root(logs, is_log_dir=True), most_open=most_open)
-    tail.sweep()
-    tail.read()
-    order = [source.startswith("agents/") for source, _ in tail.seen]
-    assert order == sorted(order)
-    assert len(tail.seen) == 18 * 5000
