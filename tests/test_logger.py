@@ -720,7 +720,7 @@ DOCUMENT = (ROOT / "docs" / "logger.md").read_text("utf-8")
 def test_the_examples_of_its_page_run(tmp_path):
     """Python and shell, each in a process of its own; the daemon understands all that they write."""
     examples = re.findall(r"^```(python|sh) test\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
-    assert [language for language, _ in examples] == ["python", "python", "sh"]
+    assert [language for language, _ in examples] == ["python", "python", "sh", "python"]
     program = tmp_path / "agentwatch"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m agentwatch "$@"\n')
     program.chmod(0o755)
