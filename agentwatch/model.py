@@ -133,6 +133,8 @@ class Detail(Data, gc=False, omit_defaults=True):
     reason: str | None = None
     interrupted: bool | None = None
     new_status: str | None = None
+    context_used: int | None = None
+    context_window: int | None = None
     stream_type: str | None = None
 
 

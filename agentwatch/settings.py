@@ -77,6 +77,21 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """When money is an alert."""
 
     usd_per_session: Annotated[float, Meta(gt=0, le=LONGEST, description="A session that costs more than this is an anomaly.")] = 1.0
+    usd_per_day: Annotated[float, Meta(ge=0, le=LONGEST, description="Budget of a day (UTC) for all attempts together; 0: none.")] = 0.0
+    usd_per_project_day: Annotated[float, Meta(ge=0, le=LONGEST, description="Budget of a day (UTC) for each project; 0: none.")] = 0.0
+    usd_per_subagent: Annotated[float, Meta(ge=0, le=LONGEST, description="Budget of each sub-agent inside an attempt; 0: none.")] = 0.0
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """When an agent that waits for its user is an alert. It is not stuck: many people do not want to hear of it."""
+
+    after_s: Annotated[float, Meta(ge=0, le=LONGEST, description="Seconds after which it is told that an agent waits for its user; 0: never.")] = 0.0
+
+
+class ContextWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """When a full context window is an alert, where the log tells its size."""
+
+    share: Annotated[float, Meta(ge=0.5, le=1, description="Part of the window that is used.")] = 0.9
 
 
 class Restarts(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +111,10 @@ class Alerts(msgspec.Struct, frozen=True, kw_only=True):
     """What counts as one incident."""
 
     cooldown_s: Annotated[float, Meta(ge=0, le=LONGEST, description="The same pattern again within this time belongs to the same episode.")] = 600.0
+    off: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[a-z]+(_[a-z]+)*$")], ...],
+        Meta(min_length=1, description="Types of alerts that are not wanted, separated by commas, or `none`."),
+    ] = ("none",)
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +146,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tool_loop: ToolLoop = ToolLoop()
     stuck: Stuck = Stuck()
     cost: Cost = Cost()
+    waiting: Waiting = Waiting()
+    context: ContextWindow = ContextWindow()
     restarts: Restarts = Restarts()
     failed_session: FailedSession = FailedSession()
     alerts: Alerts = Alerts()
@@ -145,12 +166,25 @@ class Key(msgspec.Struct, frozen=True):
     type: Any
 
 
+class Override(msgspec.Struct, frozen=True):
+    """What holds for the attempts of one executor or project alone: `values` by `section.key`. `pattern` is a shell's."""
+
+    kind: str
+    pattern: str
+    values: dict[str, Any]
+    origin: str
+
+
 class Loaded(msgspec.Struct, frozen=True):
-    """The settings, where each value came from (by `section.key`), and the files that were read, the lowest layer first."""
+    """The settings, where each value came from (by `section.key`), and the files that were read, the lowest layer first.
+
+    `overrides` are in the order in which they take effect: later ones above earlier ones.
+    """
 
     settings: Settings
     origins: dict[str, str]
     files: tuple[Path, ...]
+    overrides: tuple[Override, ...] = ()
 
     def explicit(self, path: str) -> bool:
         """Whether somebody set `section.key`, be it to its default."""
@@ -222,6 +256,14 @@ KEYS = {
 }
 """All settings by `section.key`, in the order of the documentation."""
 
+OVERRIDES = ("executor", "project")
+"""Tables of settings that hold for some attempts alone: `[executor.CODEX.stuck]`, `[project."/srv/*".cost]`."""
+
+OVERRIDABLE = ("error_loop", "tool_loop", "stuck", "cost", "waiting", "context", "restarts", "failed_session", "alerts")
+"""Sections that are about single attempts. Budgets of a day are of all of them."""
+
+_NEVER_OVERRIDDEN = frozenset({"cost.usd_per_day", "cost.usd_per_project_day"})
+
 _NAMES = frozenset(name for key in KEYS.values() for name in key.names)
 
 # Built by hand, because the library's own look at the classes parses this whole file once per class in search of docstrings: 30 ms
@@ -245,7 +287,8 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     cwd = cwd.absolute()
     files = _files(cwd, environ, home, config)
     layers = [_one(key.path, key.default, LoaderMeta(DEFAULT, cwd)) for key in KEYS.values()]
-    layers += [_toml_layer(path, is_trusted=is_trusted) for path, is_trusted in files]
+    tables = [_toml_layer(path, is_trusted=is_trusted) for path, is_trusted in files]
+    layers += [layer for layer, _ in tables]
     env_file = cwd / ".env"
     # A folder of this name is somebody's virtual environment.
     if env_file.is_file():
@@ -266,6 +309,7 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
         settings=Settings(**sections),
         origins={path: loaded.loader_meta.name for path, loaded in merged.items()},
         files=tuple(path for path, _ in files),
+        overrides=tuple(sorted((one for _, found in tables for one in found), key=lambda one: OVERRIDES.index(one.kind))),
     )
 
 
@@ -353,18 +397,45 @@ def _text(path: Path, errors: str) -> str:
         raise SettingsError(f"`{path}`: cannot be read: {error.strerror}", hint="mend its permissions, or take it away") from None
 
 
-def _toml_layer(path: Path, *, is_trusted: bool) -> LoadedSettings:
+def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[Override]]:
     try:
         data = tomllib.loads(_text(path, "strict"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"`{path}`: not TOML: {error}", hint="texts need quotes; sections stand in square brackets") from None
+    overrides = [one for kind in OVERRIDES for one in _overrides(kind, data.pop(kind, {}), path)]
     for section, keys in data.items():
         names = [f"{section}.{name}" for name in keys] if isinstance(keys, dict) else []
         for name in names or [section]:
             _check_key(name, path, is_trusted=is_trusted)
         if not isinstance(keys, dict):
             raise SettingsError(f"`{path}`: `{section}` is a section, not a key: {keys!r:.100}", hint=f"begin it with a line `[{section}]`")
-    return LoadedSettings(data, LoaderMeta(f"`{path}`", path.parent))
+    return LoadedSettings(data, LoaderMeta(f"`{path}`", path.parent)), overrides
+
+
+def _overrides(kind: str, table: object, file: Path) -> Iterator[Override]:
+    """What a file sets for single executors or projects: by pattern, section and key."""
+    meta = LoaderMeta(f"`{file}`", file.parent)
+    example = f"write it as `[{kind}.PATTERN.stuck]`, with its keys below"
+    for pattern, sections in _items(table, f"`{file}`: `{kind}`", example):
+        values: dict[str, Any] = {}
+        for section, keys in _items(sections, f"`{file}`: `{kind}.{pattern}`", example):
+            if section not in OVERRIDABLE:
+                raise SettingsError(
+                    f"`{file}`: `{kind}.{pattern}.{section}` cannot be set for single attempts", hint=f"those that can are {', '.join(OVERRIDABLE)}"
+                )
+            for name, value in _items(keys, f"`{file}`: `{kind}.{pattern}.{section}`", example):
+                path = f"{section}.{name}"
+                if path not in KEYS or path in _NEVER_OVERRIDDEN:
+                    near = _nearest_name(path, (key for key in KEYS if key.startswith(f"{section}.") and key not in _NEVER_OVERRIDDEN))
+                    raise SettingsError(f"`{file}`: unknown key: `{kind}.{pattern}.{path}`", hint=near)
+                values[path] = _value(KEYS[path], LoadedValue(value, meta), None)
+        yield Override(kind, pattern, values, meta.name)
+
+
+def _items(table: object, what: str, hint: str) -> Iterable[tuple[str, Any]]:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{what} is no table: {table!r:.100}", hint=hint)
+    return table.items()
 
 
 def _check_key(path: str, file: Path, *, is_trusted: bool) -> None:
@@ -465,6 +536,7 @@ def _weekday(value: Any) -> Any:
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "logs.sources": _names,
+    "alerts.off": _names,
     "report.day": _weekday,
     **{key.path: _truth for key in KEYS.values() if isinstance(key.default, bool)},
 }

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from agentwatch import checkpoint
 from agentwatch.checkpoint import NAME, Checkpoint, FaultCount
 from agentwatch.core.engine import Scope, Snapshot
-from agentwatch.core.state import Cycle, Episode, Failure, Failures, Lane, Loops, Same, Session, Talk, Window
+from agentwatch.core.recordings import Recording
+from agentwatch.core.state import Cycle, Episode, Failure, Failures, Lane, Ledger, Limited, Loops, Same, Session, Talk, Window
 from agentwatch.model import NO_MEMORY, AlertPosition, Context, Cursor, Data, Event, Fault
 
 AT = datetime(2026, 2, 9, 10, 0, 0, 123456, tzinfo=UTC)
@@ -54,7 +55,8 @@ LANES = st.builds(
     last_failure=st.none() | TEXT,
     owes=st.sampled_from(["model", "user"]),
 )
-EPISODES = st.builds(Episode, TEXT, TIMES, TIMES, st.integers(0, 2**53), st.integers(0, 2**53), st.integers(0, 9), st.booleans())
+USD = st.floats(0, 1e12)
+EPISODES = st.builds(Episode, TEXT, TIMES, TIMES, st.integers(0, 2**53), st.integers(0, 2**53), TIMES, USD, USD, st.integers(0, 9), st.booleans())
 SESSIONS = st.builds(
     Session,
     TEXT,
@@ -67,7 +69,9 @@ SESSIONS = st.builds(
     LANES,
     lanes=st.none() | st.dictionaries(TEXT, LANES, max_size=2),
     rich=st.booleans(),
-    cost_usd=st.floats(0, 1e12),
+    cost_usd=USD,
+    limited=st.none() | st.builds(Limited, TEXT, PLACES, TIMES, PLACES, st.booleans(), st.none() | TIMES),
+    lanes_usd=st.none() | st.dictionaries(TEXT, USD, max_size=2),
     tokens=st.integers(0, 2**53),
     restarts=st.none() | WINDOWS,
     episodes=st.none() | st.dictionaries(TEXT, EPISODES, max_size=3),
@@ -90,7 +94,12 @@ CHECKPOINTS = st.builds(
         ),
         max_size=3,
     ),
-    engine=st.builds(Snapshot, st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2)),
+    engine=st.builds(
+        Snapshot,
+        st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2),
+        st.dictionaries(TEXT, st.lists(st.builds(Recording, TEXT, TEXT, TIMES, st.none() | TIMES), max_size=2), max_size=2),
+        st.builds(Ledger, st.dictionaries(TEXT, USD, max_size=2), st.dictionaries(TEXT, PLACES, max_size=2)),
+    ),
     events=PLACES,
     alerts_by_type=st.dictionaries(TEXT, PLACES, max_size=3),
     faults=st.lists(st.builds(FaultCount, st.builds(Fault, TEXT, PLACES, TEXT, TEXT), PLACES), max_size=3),

@@ -439,3 +439,37 @@ def test_loading_settings_does_not_load_pydantic(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout == "False\n"
+
+
+OVERRIDES_REFUSED = {
+    "an unknown section": ("[executor.CODEX.report]\nday = 1", "`executor.CODEX.report` cannot be set for single attempts"),
+    "an unknown key": ("[executor.CODEX.stuck]\nthreshold = 1", "unknown key: `executor.CODEX.stuck.threshold`"),
+    "a budget of all attempts": ("[project.'*'.cost]\nusd_per_day = 1", "unknown key: `project.*.cost.usd_per_day`"),
+    "a value out of range": ("[executor.CODEX.stuck]\nthreshold_ms = 0", "`stuck.threshold_ms`"),
+    "a key in place of a section": ("[executor.CODEX]\nstuck = 1", "`executor.CODEX.stuck` is no table"),
+    "no pattern": ("executor = 'CODEX'", "`executor` is no table"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), OVERRIDES_REFUSED.values(), ids=OVERRIDES_REFUSED.keys())
+def test_what_cannot_hold_for_single_attempts_is_refused(tmp_path, text, said):
+    """With the file, the name and a way out."""
+    (tmp_path / "agentwatch.toml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(cwd=tmp_path, environ={}, home=None)
+    assert said in str(caught.value)
+    assert caught.value.hint
+
+
+def test_settings_may_hold_for_one_executor_or_project(tmp_path):
+    """A project's stand above an executor's, and a nearer file's above the user's."""
+    user = tmp_path / "home" / ".config" / "agentwatch" / "agentwatch.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("[project.'/srv/*'.stuck]\nthreshold_ms = 3\n[executor.CODEX.stuck]\nthreshold_ms = 1")
+    (tmp_path / "agentwatch.toml").write_text("[executor.CODEX.stuck]\nthreshold_ms = 2")
+    loaded = load(cwd=tmp_path, environ={}, home=tmp_path / "home")
+    assert [(one.kind, one.pattern, one.values) for one in loaded.overrides] == [
+        ("executor", "CODEX", {"stuck.threshold_ms": 1}),
+        ("executor", "CODEX", {"stuck.threshold_ms": 2}),
+        ("project", "/srv/*", {"stuck.threshold_ms": 3}),
+    ]

@@ -16,7 +16,7 @@ from agentwatch import checkpoint
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
 from agentwatch.apps import foresight, setup
-from agentwatch.apps.pipeline import Pipeline
+from agentwatch.apps.pipeline import Pipeline, Sink
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.errors import StorageError
 from agentwatch.model import Alert, Cursor, Fault
@@ -68,11 +68,24 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     held = setup.lock(setup.state_dir(log_dir))
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
-    tailer = _tailer(loaded, environ, home, [], pipeline.fault)
-    wholes = Wholes(loaded, environ, home, [], pipeline.fault)
     log = AlertLog(log_dir / ALERTS, None, _complain_and_wait(report))
     try:
-        fresh = 0
+        fresh = read_everything(loaded, environ, home, until, pipeline, log)
+        log.sync()
+    finally:
+        log.close()
+        os.close(held)
+    for one in pipeline.faults:
+        report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
+    return fresh
+
+
+def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: datetime | None, pipeline: Pipeline, log: Sink) -> int:
+    """Put all that the logs hold through `pipeline`, from their beginnings, and end its clock; how many alerts `log` found new."""
+    tailer = _tailer(loaded, environ, home, [], pipeline.fault)
+    wholes = Wholes(loaded, environ, home, [], pipeline.fault)
+    fresh = 0
+    try:
         for _ in range(2):  # what one sweep finds twice gone is gone; a second look settles what was moving
             for _ in tailer.sweep():
                 pass
@@ -88,15 +101,10 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
         alerts: list[Alert] = []
         pipeline.engine.finish(until, alerts)
         fresh += pipeline.write(alerts, log)
-        log.sync()
         for fault in (*_half_lines(tailer, loaded.settings.logs.max_line_bytes), *wholes.unfinished()):
             pipeline.fault(fault)
     finally:
         tailer.close()
-        log.close()
-        os.close(held)
-    for one in pipeline.faults:
-        report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
     return fresh
 
 
@@ -448,7 +456,9 @@ class _Loop:
             self._pipeline.engine.shift(timedelta(seconds=jump))
             self._clock_offset += jump
         alerts: list[Alert] = []
-        self._pipeline.engine.tick(datetime.fromtimestamp(time.time(), UTC), alerts, self._tailer.behind() | self._wholes.behind(), self._pipeline.skews)
+        wall = datetime.fromtimestamp(time.time(), UTC)
+        if self._pipeline.engine.tick(wall, alerts, self._tailer.behind() | self._wholes.behind(), self._pipeline.skews):
+            self._next_tick = now
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         if not self._has_caught_up and not self._tailer.is_behind:

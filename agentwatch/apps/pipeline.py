@@ -40,6 +40,12 @@ class Carrier(Protocol):
     def cursors(self) -> list[Cursor]: ...
 
 
+class Sink(Protocol):
+    """Where alerts go."""
+
+    def append(self, alerts: list[Alert]) -> int: ...
+
+
 class Pipeline:
     """Owns what is counted. Everything that must survive a crash leaves through `save`."""
 
@@ -75,7 +81,7 @@ class Pipeline:
     def faults(self) -> Iterable[FaultCount]:
         return self._faults.values()
 
-    def process(self, work: Work, tailer: Tailer, log: AlertLog) -> int:
+    def process(self, work: Work, tailer: Tailer, log: Sink) -> int:
         """Judge the lines of a turn, write what they give rise to, and move the cursor; how many alerts were new."""
         stream, turn = work.stream, work.turn
         cursor = stream.cursor
@@ -96,7 +102,7 @@ class Pipeline:
         self.has_moved = True
         return self.write(alerts, log)
 
-    def process_whole(self, reading: documents.Reading | databases.Reading, since: datetime, log: AlertLog) -> tuple[int | None, int]:
+    def process_whole(self, reading: documents.Reading | databases.Reading, since: datetime, log: Sink) -> tuple[int | None, int]:
         """Judge what is new in a document, a folder or a database, and write what that gives rise to.
 
         Told is how much of it was understood, as `documents.Whole.read` has it, and how many alerts were new. What was told is
@@ -143,7 +149,7 @@ class Pipeline:
         else:
             self.skews.pop(cursor.source, None)
 
-    def write(self, alerts: list[Alert], log: AlertLog) -> int:
+    def write(self, alerts: list[Alert], log: Sink) -> int:
         """Append alerts; how many of them were new. All are counted: what a crash made us make again, it made us forget before."""
         if not alerts:
             return 0

@@ -5,12 +5,14 @@ import fcntl
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
-from agentwatch.core.limits import Limits
+from agentwatch.core.alerts import RECOMMENDATIONS
+from agentwatch.core.limits import Limits, Override
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
 from agentwatch.formats.registry import CONTAINERS, FORMATS, Container
 from agentwatch.settings import Loaded
@@ -22,26 +24,66 @@ LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 """`agentwatch status` holds the lock for a moment, to see whether it is free: that is no other daemon."""
 
 
+def _seconds(value: float) -> timedelta:
+    return timedelta(seconds=value)
+
+
+def _or_none(value: float) -> float | None:
+    return value or None
+
+
+_LIMITS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "error_loop.threshold": ("error_loop_threshold", int),
+    "error_loop.window_s": ("error_loop_window", _seconds),
+    "tool_loop.threshold": ("tool_loop_threshold", int),
+    "tool_loop.window_s": ("tool_loop_window", _seconds),
+    "tool_loop.repeats": ("tool_loop_repeats", int),
+    "stuck.threshold_ms": ("stuck", lambda value: timedelta(milliseconds=value)),
+    "cost.usd_per_session": ("cost_usd", float),
+    "cost.usd_per_day": ("usd_per_day", _or_none),
+    "cost.usd_per_project_day": ("usd_per_project_day", _or_none),
+    "cost.usd_per_subagent": ("usd_per_subagent", _or_none),
+    "waiting.after_s": ("waiting", lambda value: _seconds(value) if value else None),
+    "context.share": ("context_share", float),
+    "restarts.threshold": ("restarts_threshold", int),
+    "restarts.window_s": ("restarts_window", _seconds),
+    "failed_session.threshold": ("failed_session_threshold", int),
+    "alerts.cooldown_s": ("cooldown", _seconds),
+    "alerts.off": ("off", frozenset),
+}
+"""Which field of `Limits` a setting is, and how it becomes its value."""
+
+_EXPLICIT = {
+    "error_loop.threshold": "error_loop_is_explicit",
+    "error_loop.window_s": "error_loop_is_explicit",
+    "tool_loop.threshold": "tool_loop_is_explicit",
+    "tool_loop.window_s": "tool_loop_is_explicit",
+    "stuck.threshold_ms": "stuck_is_explicit",
+    "cost.usd_per_session": "cost_is_explicit",
+}
+"""Settings that hold on every log once somebody has set them."""
+
+
 def limits(loaded: Loaded) -> Limits:
-    """The detectors' thresholds."""
-    settings = loaded.settings
-    return Limits(
-        error_loop_threshold=settings.error_loop.threshold,
-        error_loop_window=timedelta(seconds=settings.error_loop.window_s),
-        error_loop_is_explicit=loaded.explicit("error_loop.threshold") or loaded.explicit("error_loop.window_s"),
-        tool_loop_threshold=settings.tool_loop.threshold,
-        tool_loop_window=timedelta(seconds=settings.tool_loop.window_s),
-        tool_loop_is_explicit=loaded.explicit("tool_loop.threshold") or loaded.explicit("tool_loop.window_s"),
-        tool_loop_repeats=settings.tool_loop.repeats,
-        stuck=timedelta(milliseconds=settings.stuck.threshold_ms),
-        stuck_is_explicit=loaded.explicit("stuck.threshold_ms"),
-        cost_usd=settings.cost.usd_per_session,
-        cost_is_explicit=loaded.explicit("cost.usd_per_session"),
-        restarts_threshold=settings.restarts.threshold,
-        restarts_window=timedelta(seconds=settings.restarts.window_s),
-        failed_session_threshold=settings.failed_session.threshold,
-        cooldown=timedelta(seconds=settings.alerts.cooldown_s),
+    """The detectors' thresholds, with what holds for single executors and projects.
+
+    Raises SettingsError for a type of alert that does not exist.
+    """
+    values = {path: getattr(getattr(loaded.settings, path.partition(".")[0]), path.partition(".")[2]) for path in _LIMITS}
+    overrides = tuple(
+        Override(**{one.kind: one.pattern}, limits=_fields(one.values, one.values, f"`{one.kind}.{one.pattern}.alerts.off` from {one.origin}"))
+        for one in loaded.overrides
     )
+    explicit = [path for path in _EXPLICIT if loaded.explicit(path)]
+    return Limits(**_fields(values, explicit, f"`alerts.off` from {loaded.origins['alerts.off']}"), overrides=overrides)
+
+
+def _fields(values: Mapping[str, Any], explicit: Iterable[str], where: str) -> dict[str, Any]:
+    unknown = sorted(set(values.get("alerts.off", ())).difference(RECOMMENDATIONS, ["none"]))
+    if unknown:
+        raise SettingsError(f"{where}: there is no type of alert `{unknown[0]}`", hint=f"known are {', '.join(RECOMMENDATIONS)}")
+    fields = {_LIMITS[path][0]: _LIMITS[path][1](value) for path, value in values.items()}
+    return fields | {_EXPLICIT[path]: True for path in explicit if path in _EXPLICIT}
 
 
 def roots(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> tuple[Root, ...]:

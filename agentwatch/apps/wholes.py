@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agentwatch.alert_log import AlertLog
 from agentwatch.apps import setup
-from agentwatch.apps.pipeline import Pipeline
+from agentwatch.apps.pipeline import Pipeline, Sink
 from agentwatch.formats.registry import CONTAINERS
 from agentwatch.model import Cursor, Fault
 from agentwatch.settings import Loaded
@@ -106,7 +105,7 @@ class Wholes:
         self._sweep = None
         self._swept(self._sweep_cost + time.monotonic() - started)
 
-    def turn(self, pipeline: Pipeline, log: AlertLog) -> int | None:
+    def turn(self, pipeline: Pipeline, log: Sink) -> int | None:
         """Read what waits longest, one of each kind; how many alerts were new. None where nothing waits that can be read now."""
         since = datetime.now(UTC) - timedelta(seconds=self._history_s)
         document, database = self._documents.turn(), self._databases.turn()

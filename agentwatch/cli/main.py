@@ -11,10 +11,11 @@ import typer
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
-from agentwatch.cli.options import AsJson, Config, LogDir, examples, moment, since
+from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
 from agentwatch.errors import AgentwatchError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
     ),
 )
 app.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
+app.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
 
@@ -83,10 +85,10 @@ def run(
         raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")
     if once:
         loaded = _load(log_dir, config)
-        fresh = daemon.once(loaded, os.environ, _home(), end, _say)
+        fresh = daemon.once(loaded, os.environ, home(), end, _say)
         _say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
         return 0
-    return daemon.Daemon(lambda: _load(log_dir, config), os.environ, _home(), _say).run()
+    return daemon.Daemon(lambda: _load(log_dir, config), os.environ, home(), _say).run()
 
 
 @app.command(
@@ -121,7 +123,7 @@ def doctor(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     from agentwatch.apps.doctor import examine, page
     from agentwatch.ui.page import show
 
-    report = examine(lambda: _load(log_dir, config), log_dir, os.environ, _home())
+    report = examine(lambda: _load(log_dir, config), log_dir, os.environ, home())
     if as_json:
         print(_json(report))
     else:
@@ -225,15 +227,7 @@ def _refuse_usage(error: Any) -> int:
 def _load(log_dir: Path | None, config: Path | None) -> "Loaded":
     from agentwatch.settings import load
 
-    return load(cwd=Path.cwd(), environ=os.environ, home=_home(), flags={"logs.dir": log_dir}, config=config)
-
-
-def _home() -> Path | None:
-    """A service may have none."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
+    return load(cwd=Path.cwd(), environ=os.environ, home=home(), flags={"logs.dir": log_dir}, config=config)
 
 
 def _json(value: object) -> str:

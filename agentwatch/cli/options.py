@@ -17,6 +17,14 @@ _AGO = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def home() -> Path | None:
+    """The user's home directory; None where there is none, as for some services."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def moment(option: str, text: str | None) -> datetime | None:
     """The time that `text` names; UTC where it names no zone. Raises UsageError."""
     if text is None:

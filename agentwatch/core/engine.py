@@ -6,15 +6,19 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from agentwatch.core.alerts import Reporter
+from agentwatch.core.detectors.limit_reached import LimitReached
 from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
 from agentwatch.core.recordings import Known, Recording, Recordings
-from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Session
-from agentwatch.core.steps import Price, Reader, Steps
+from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Ledger, Session
+from agentwatch.core.steps import Price, Reader, Step, Steps
 from agentwatch.model import RECORDED, Alert, Context, Detail, Event, Fault, Item
 
 LONGEST_ID, LONGEST_NAME = 1024, 256
 """What is longer is no name: an attempt of such an id is not watched, other names are cut. A hostile log has lines of 8 MiB."""
+
+MOST_AT_ONCE = 500
+"""Alerts of one tick: 70 µs each, so that reading waits for no more than 35 ms."""
 
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
@@ -44,6 +48,19 @@ class Snapshot(msgspec.Struct):
 
     scopes: dict[str, Scope] = {}
     recorded: Known = {}
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
+
+
+class Judge:
+    """Every detector, with one set of thresholds. `own` has the steps that the engine takes itself."""
+
+    def __init__(self, limits: Limits, price: Price, ledger: Ledger, own: Mapping[str, Step]) -> None:
+        reporter = Reporter(limits)
+        self.limits = limits
+        self.stuck = StuckAgent(limits, reporter)
+        self.limit = LimitReached(limits, reporter)
+        self.steps = Steps(limits, reporter, price, ledger)
+        self.step_of: Callable[[str], Step | None] = {**self.steps.table, **own}.get
 
 
 class Engine:
@@ -52,13 +69,15 @@ class Engine:
     def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
         self._tell = tell
         self._limits = limits
-        reporter = Reporter(limits.cooldown)
-        self._stuck = StuckAgent(limits, reporter)
-        self._steps = Steps(limits, reporter, price)
-        self._table = {**self._steps.table, "session_end": self._ended, "status_change": self._changed}
-        self._scopes = snapshot.scopes if snapshot else {}
-        self._recordings = Recordings(snapshot.recorded if snapshot else {}, self._goes_on)
+        self._price = price
+        self._snapshot = snapshot or Snapshot()
+        self._scopes = self._snapshot.scopes
+        self._recordings = Recordings(self._snapshot.recorded, self._goes_on)
         self._scope, self._scope_name = Scope(), ""
+        self._reader: Reader | None = None
+        self._judges: list[Judge] = []
+        self._profiles: dict[tuple[int, ...], int] = {}
+        self._profile(Context())
         self.events = 0
         self.newest = EPOCH
         self._newest_end = EPOCH
@@ -68,6 +87,7 @@ class Engine:
             for session in scope.sessions.values():
                 _unshare(session)
                 session.bucket = 0
+                session.profile = self._profile(session.context)
                 self._fresh[session] = scope
 
     @property
@@ -76,7 +96,7 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """The live state itself: to be encoded before anything else is fed."""
-        return Snapshot(self._scopes, self._recordings.known)
+        return self._snapshot
 
     def foresee(self, session_id: str, recording: Recording) -> None:
         """What is to be fed will say that this session is recorded."""
@@ -90,8 +110,10 @@ class Engine:
         scope = self._scopes.get(scope_name)
         if scope is None:
             scope = self._scopes[scope_name] = Scope()
-        self._scope, self._scope_name, self._steps.reader = scope, scope_name, reader
-        find, step_of, spend = scope.sessions.get, self._table.get, self._steps.spend
+        self._scope, self._scope_name, self._reader = scope, scope_name, reader
+        find, judges = scope.sessions.get, self._judges
+        for judge in judges:
+            judge.steps.reader = reader
         count = 0
         now = self.newest
         try:
@@ -118,10 +140,10 @@ class Engine:
                         # The file of a sub-agent may be read hours after that of its parent.
                         if event.lane is None:
                             self._backwards(session, now)
-                    data = event.data
+                    data, judge = event.data, judges[session.profile]
                     if data.usage is not None or data.cost_usd is not None:
-                        spend(session, event, place, line, out)
-                    step = step_of(event.event_type)
+                        judge.steps.spend(session, event, place, line, out)
+                    step = judge.step_of(event.event_type)
                     if step is not None:
                         step(session, session.main if event.lane is None else _lane(session, event.lane), event, place, line, out)
                 except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
@@ -130,21 +152,28 @@ class Engine:
         finally:
             self.events += count
 
-    def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset(), skews: Mapping[str, timedelta] = NO_SKEWS) -> None:
+    def tick(self, now: datetime, out: list[Alert], behind: frozenset[str] = frozenset(), skews: Mapping[str, timedelta] = NO_SKEWS) -> bool:
         """Time has passed without events. Attempts of the sources in `behind` wait: their next line may be written already.
 
-        `skews` says by how much the clock of a source's writer is behind: its silences are judged by its own.
+        Returns whether there is more to tell: a thousand agents that fall silent at once are told in several ticks, between which logs are
+        read. `skews` says by how much the clock of a source's writer is behind: its silences are judged by its own.
         """
         for session, scope in self._fresh.items():
             self._file(scope, session, session.horizon)
         self._fresh.clear()
-        due = _second(now)
+        due, full = _second(now), len(out) + MOST_AT_ONCE
         for bucket in sorted(bucket for bucket in self._wheel if bucket <= due):
-            for session, scope in self._wheel.pop(bucket).items():
+            sessions = self._wheel[bucket]
+            while sessions:
+                if len(out) >= full:
+                    return True
+                session, scope = sessions.popitem()
                 if session.source in behind:
                     self._file(scope, session, now + timedelta(seconds=1))
                 else:
                     self._look(scope, session, now, out, skews.get(session.source, NO_SKEW))
+            self._wheel.pop(bucket, None)
+        return False
 
     def shift(self, by: timedelta) -> None:
         """The clock of this machine jumped: the time that it skipped is no silence of anybody."""
@@ -164,15 +193,16 @@ class Engine:
     def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert], skew: timedelta = NO_SKEW) -> None:
         self._unfile(session)
         now -= skew
-        following = None
+        judge, following = self._judges[session.profile], None
         try:
-            following = self._stuck.look(session, now, out)
+            judge.limit.look(session, now, out)
+            following = judge.stuck.look(session, now, out)
         except Exception as error:  # noqa: BLE001  # as in `feed`: counted and shown, and the others are judged
             self._tell(Fault(session.source, session.place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
-        if now - session.last > self._limits.forget_after:
+        if self._is_forgotten(session, now):
             del scope.sessions[session.attempt_id]
         else:
-            soon = now + self._limits.stuck  # whatever it waits for now, what it waits for next may deserve less patience
+            soon = now + judge.limits.soonest  # whatever it waits for now, what it waits for next may deserve less patience
             self._file(scope, session, (soon if following is None else min(following, soon)) + skew)
 
     def _file(self, scope: Scope, session: Session, when: datetime) -> None:
@@ -203,8 +233,10 @@ class Engine:
             return None
         if self._recordings.cover(attempt_id, at):
             return None
-        horizon = self._recordings.horizon(attempt_id, at, at + self._limits.stuck)
-        session = Session(attempt_id, source, _bounded(context), at, place, horizon, at, Lane(), scope=self._scope_name)
+        context = _bounded(context)
+        profile = self._profile(context)
+        horizon = self._recordings.horizon(attempt_id, at, at + self._judges[profile].limits.soonest)
+        session = Session(attempt_id, source, context, at, place, horizon, at, Lane(), scope=self._scope_name, profile=profile)
         if ended is not None:
             session.restarts, session.episodes = ended.restarts, ended.episodes
             scope.ended.pop(attempt_id, None)
@@ -215,6 +247,23 @@ class Engine:
             self._purge(scope, at, out)
         return session
 
+    def _profile(self, context: Context) -> int:
+        """Which judge an attempt is given: that of the settings, or one with what was set for its executor or project."""
+        matching = self._limits.matching(context)
+        profile = self._profiles.get(matching)
+        if profile is None:
+            profile = self._profiles[matching] = len(self._judges)
+            judge = Judge(self._limits.for_attempt(matching), self._price, self._snapshot.ledger, {"session_end": self._ended, "status_change": self._changed})
+            if self._reader is not None:
+                judge.steps.reader = self._reader
+            self._judges.append(judge)
+        return profile
+
+    def _is_forgotten(self, session: Session, now: datetime) -> bool:
+        """Nobody waits for it any more: neither for its next event nor for the end of its account's limit."""
+        until = session.limited.until if session.limited is not None else None
+        return now - session.last > self._limits.forget_after and (until is None or now > until)
+
     def _purge(self, scope: Scope, now: datetime, out: list[Alert]) -> None:
         """In a backlog no clock ticks: forget by the log's own time what nothing will come of any more."""
         for session in [one for one in scope.sessions.values() if now - one.last > 2 * self._limits.forget_after]:
@@ -222,13 +271,13 @@ class Engine:
 
     def _ended(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         try:
-            self._steps.table["session_end"](session, lane, event, place, line, out)
+            self._judges[session.profile].steps.table["session_end"](session, lane, event, place, line, out)
         finally:
             self._end(self._scope, session)
 
     def _changed(self, session: Session, _lane: Lane, event: Event, _place: int, line: bytes, _out: list[Alert]) -> None:
         """The attempt may say that its events tell an agent's session: from now on that one is not judged, whatever was seen of it so far."""
-        reader = self._steps.reader
+        reader = self._judges[session.profile].steps.reader
         detail = event.data if isinstance(event.data, Detail) else reader.detail(line)
         context = _bounded(reader.context(line))
         if detail.new_status != RECORDED or context.session_id is None or context.session_id == session.attempt_id:
@@ -267,12 +316,16 @@ class Engine:
         if self._recordings.cover(session.attempt_id, now):
             self._drop(scope, session)
             return None
-        self._stuck.look(session, now, out)
-        if now - session.last > self._limits.forget_after:  # as a tick would have: nobody waits for a recovery any more
+        judge = self._judges[session.profile]
+        judge.limit.look(session, now, out)
+        judge.stuck.look(session, now, out)
+        if self._is_forgotten(session, now):  # as a tick would have: nobody waits for a recovery any more
             self._drop(scope, session)
             return self._open(scope, session.source, event, place, context, out)
-        self._stuck.resumed(session, event, place, out)
-        session.horizon = self._recordings.horizon(session.attempt_id, now, now + self._limits.stuck)
+        judge.stuck.resumed(session, event, place, out)
+        judge.limit.resumed(session, event, place, out)
+        later = EPOCH if session.limited is not None else now + judge.limits.soonest  # what comes next may say that the limit is over
+        session.horizon = self._recordings.horizon(session.attempt_id, now, later)
         return session
 
     def _backwards(self, session: Session, now: datetime) -> None:
@@ -280,7 +333,7 @@ class Engine:
         if now < EARLIEST:
             return
         session.last = now
-        session.horizon = now + self._limits.stuck
+        session.horizon = now + self._judges[session.profile].limits.soonest
         session.is_erratic = True
         for lane in (session.main, *(session.lanes or {}).values()):
             lane.tools = lane.errors = None

@@ -1,8 +1,23 @@
 """The thresholds that detectors judge by. Filled from the settings; the defaults are those of the contract, section 5."""
 
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 import msgspec
+
+from agentwatch.model import Context
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """Other thresholds for the attempts of one executor or project. Patterns as a shell's; `limits` has fields of `Limits`."""
+
+    executor: str = "*"
+    project: str = "*"
+    limits: dict[str, object]
+
+    def is_for(self, context: Context) -> bool:
+        """Whether it holds for an attempt. Executors are the same whatever their case."""
+        return fnmatchcase((context.executor or "").upper(), self.executor.upper()) and fnmatchcase(context.project_id or "", self.project)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,3 +39,27 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     failed_session_threshold: int = 4
     cooldown: timedelta = timedelta(minutes=10)
     forget_after: timedelta = timedelta(hours=12)
+    waiting: timedelta | None = None
+    context_share: float = 0.9
+    usd_per_day: float | None = None
+    usd_per_project_day: float | None = None
+    usd_per_subagent: float | None = None
+    usual_usd: dict[str, float] = {}
+    off: frozenset[str] = frozenset()
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def soonest(self) -> timedelta:
+        """The shortest silence that could be told."""
+        return self.stuck if self.waiting is None else min(self.stuck, self.waiting)
+
+    def for_attempt(self, matching: tuple[int, ...]) -> "Limits":
+        """Those that hold where these of the overrides do, later ones above earlier ones."""
+        changes: dict[str, object] = {}
+        for index in matching:
+            changes |= self.overrides[index].limits
+        return msgspec.structs.replace(self, **changes) if changes else self
+
+    def matching(self, context: Context) -> tuple[int, ...]:
+        """Which of the overrides hold for an attempt."""
+        return tuple(index for index, override in enumerate(self.overrides) if override.is_for(context))

@@ -141,15 +141,31 @@ class Talk(msgspec.Struct, gc=False):
 
 
 class Episode(msgspec.Struct, gc=False):
-    """One incident. `count` occurrences since it opened at `at_open`; the next line is due at `next_count`."""
+    """One incident. `count` occurrences since it began at `opened_at`, when the session had cost `usd`. The next line is due at `next_count`
+    occurrences, at `next_at` or at `next_usd`, whichever comes first.
+    """
 
     episode_id: str
     opened_at: Time
     last_at: Time
     count: int
     next_count: int
+    next_at: Time
+    usd: float = 0.0
+    next_usd: float = 0.0
     level: int = 0
     recovered: bool = False
+
+
+class Limited(msgspec.Struct, gc=False):
+    """An account's limit that an attempt runs into: errors in a row, whether it was told, and when it ends, where the log says so."""
+
+    kind: str
+    count: int
+    first_at: Time
+    first_place: int
+    told: bool = False
+    until: Time | None = None
 
 
 class ErrorKind(msgspec.Struct, gc=False):
@@ -211,6 +227,8 @@ def checksum(params: msgspec.Raw) -> msgspec.Raw:
 class Session:
     """A live attempt. `last` and `place` are of its newest event, `source` names the file that it stood in.
 
+    `profile` says which of the sets of thresholds hold for it. `limited` exists from the first error that speaks of a limit until it works again.
+
     `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
     silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone; `shows_params`,
     that it is parameters. `has_steps` says that its log tells what each step costs; `spending` has the USD of its latest minutes, by
@@ -243,6 +261,18 @@ class Session:
     bucket: int = 0
     scope: str = ""
     told_silence_at: Time | None = None
+    limited: Limited | None = None
+    lanes_usd: dict[str, float] | None = None
+    profile: int = 0
+
+
+class Ledger(msgspec.Struct):
+    """What was spent on a day by all attempts, and what of that was told. `usd` by day (`2026-02-09`) and by day and project
+    (`2026-02-09/path`); `told` has how many steps of each budget were.
+    """
+
+    usd: dict[str, float] = {}
+    told: dict[str, int] = {}
 
 
 class Ended(msgspec.Struct, gc=False, omit_defaults=True):

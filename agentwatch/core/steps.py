@@ -16,15 +16,17 @@ from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Detector, Handler
 from agentwatch.core.detectors.call_loop import CHANGE, STEPS, CallLoop, call_key, edits, result_shape, writes
+from agentwatch.core.detectors.context_exhaustion import ContextExhaustion
 from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
 from agentwatch.core.detectors.error_loop import ErrorLoop
+from agentwatch.core.detectors.excessive_restarts import ExcessiveRestarts
 from agentwatch.core.detectors.failing import Failing
 from agentwatch.core.detectors.monologue import LONG_LINE, Monologue
 from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER
 from agentwatch.core.detectors.tool_loop import ToolLoop
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
-from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Session, checksum
+from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Ledger, Session, checksum
 from agentwatch.model import MOST_TOKENS, Alert, Context, Data, Detail, Event, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
@@ -57,7 +59,7 @@ class Steps:
 
     reader: Reader
 
-    def __init__(self, limits: Limits, reporter: Reporter, price: Price) -> None:
+    def __init__(self, limits: Limits, reporter: Reporter, price: Price, ledger: Ledger) -> None:
         self._price = price
         self._tool_loop = ToolLoop(limits, reporter)
         self._counts_names = limits.tool_loop_is_explicit
@@ -65,8 +67,17 @@ class Steps:
         self._monologue = Monologue(limits, reporter)
         self._failing = Failing(limits, reporter)
         self._error_loop = ErrorLoop(limits, reporter, self._failing)
-        self._cost = CostAnomaly(limits, reporter)
-        detectors: tuple[Detector, ...] = (self._error_loop, *(make(limits, reporter) for make in DETECTORS), self._cost)
+        self._cost = CostAnomaly(limits, reporter, ledger)
+        self._context = ContextExhaustion(limits, reporter)
+        self._restarts = ExcessiveRestarts(limits, reporter)
+        # A session that failed speaks before its loops end: it is what they have led to.
+        detectors: tuple[Detector, ...] = (
+            self._restarts,
+            *(make(limits, reporter) for make in DETECTORS),
+            self._error_loop,
+            self._context,
+            self._cost,
+        )
         own: dict[str, Handler] = {
             "session_start": _asked,
             "user_message": self._user_spoke,
@@ -108,10 +119,13 @@ class Steps:
         if event.event_type != "session_end":
             self._spend(session, event, event.data.usage, place, line, out)
 
-    def _used(self, session: Session, _lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
+    def _used(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         """A `usage` event tells its tokens in its format's own words where it has no `data.usage`."""
-        if event.data.usage is None and event.data.cost_usd is None:
+        data = event.data
+        if data.usage is None and data.cost_usd is None:
             self._spend(session, event, self.reader.usage(line), place, line, out)
+        if isinstance(data, Detail):
+            self._context.filled(session, lane, event, data, place, out)
 
     def _spend(self, session: Session, event: Event, usage: Usage | None, place: int, line: bytes, out: list[Alert]) -> None:
         cost = event.data.cost_usd
@@ -125,7 +139,7 @@ class Steps:
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
         if cost is not None and cost > 0:
             session.cost_usd = min(session.cost_usd + cost, MOST_USD)
-            self._cost.spent(session, event.timestamp, place, cost, out)
+            self._cost.spent(session, event, place, cost, out)
 
     def _called(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         lane.owes = "model"
@@ -172,8 +186,11 @@ class Steps:
             detail = self._detail(event, line)
             detail.tool_name, detail.result, detail.error_message = data.tool_name, data.result, data.error_message
             self._error_loop.result(session, lane, call, event, detail, place, out)
-        elif lane.failures is not None and call is not None:
-            self._failing.succeeded(session, lane, call, event, place, out)
+        elif call is not None:
+            if lane.failures is not None:
+                self._failing.succeeded(session, lane, call, event, place, out)
+            if session.restarts is not None:
+                self._restarts.worked(session, call.data)
         if session.shows_params and call is not None:
             self._stepped(session, lane, call, event, place, out)
 

@@ -278,7 +278,7 @@ def _assistant(entry: Entry, memory: Memory) -> list[Fact]:
     blocks = _blocks(message.content)
     if entry.is_api_error_message:
         return [
-            ("error", Detail(error_message=_joined(blocks), error_category=_text(entry.error) or "api", msg_id=message.id)),
+            ("error", Detail(error_message=_joined(blocks), error_category=_text(entry.error) or "api", msg_id=message.id, retry=False)),
             *_turn_end(memory, "api_error"),
         ]
     facts = [tell(block, message, memory) for block in blocks if (tell := _SAYS.get(block.type))]

@@ -149,7 +149,7 @@ def _result(entry: _Line, memory: Memory) -> list[Fact]:
         facts.append(("usage", Data(usage=Usage(output=more), model=memory.model)))
     if entry.is_error or (entry.subtype or "").startswith("error"):
         category = "result" if entry.api_error_status is None else "api"
-        facts.append(("error", Detail(error_message=text(entry.result) or entry.subtype, error_category=category)))
+        facts.append(("error", Detail(error_message=text(entry.result) or entry.subtype, error_category=category, retry=False)))
     memory.output, memory.claude.turn_is_open = 0, False
     return [*facts, ("turn_end", Detail(reason=entry.subtype or "result"))]
 

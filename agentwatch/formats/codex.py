@@ -90,6 +90,9 @@ _ENVELOPE = re.compile(r"(?:Exit code: |Chunk ID: |Wall time: )(?:.*\n){1,6}?Out
 _LIMITS = ("usage_limit", "usage_not_included", "rate_limit", "workspace_")
 _ENDS_NO_TURN = frozenset({"active_turn_not_steerable", "thread_rollback_failed"})
 _TOO_MANY_REQUESTS = 429
+FILLING = 0.5
+"""From this part of the window on it is said how full the context is: before, nobody asks."""
+
 _OF_THE_API = frozenset(
     {
         "http_connection_failed",
@@ -117,6 +120,8 @@ NO_TOKENS = Tokens()
 
 class _Info(msgspec.Struct, gc=False):
     total_token_usage: Tokens | None = None
+    last_token_usage: Tokens | None = None
+    model_context_window: int | None = None
 
 
 class _Window(msgspec.Struct, gc=False):
@@ -587,7 +592,7 @@ def _failure(error: _TurnError, memory: Memory) -> Facts:
     if message == memory.turn_error:
         return ()
     memory.turn_error = message
-    return (("error", Detail(error_message=message, error_category=_category(error.codex_error_info))),)
+    return (("error", Detail(error_message=message, error_category=_category(error.codex_error_info), retry=False)),)
 
 
 def _category(info: msgspec.Raw) -> str:
@@ -621,7 +626,7 @@ def _limit_reached(limits: _Limits) -> Facts:
     if window and window.resets_at:
         with suppress(ValueError, OverflowError, OSError):
             resets = f"; resets at {datetime.fromtimestamp(window.resets_at, UTC).isoformat()}"
-    return (("error", Detail(error_message=f"usage limit reached: {limits.rate_limit_reached_type}{resets}", error_category="rate_limit")),)
+    return (("error", Detail(error_message=f"usage limit reached: {limits.rate_limit_reached_type}{resets}", error_category="rate_limit", retry=False)),)
 
 
 def _counted(info: _Info | None, memory: Memory) -> Facts:
@@ -633,7 +638,18 @@ def _counted(info: _Info | None, memory: Memory) -> Facts:
     if memory.is_recorded:
         memory.is_recorded = False
         return ()
-    return _spent(grown(before, total), memory)
+    return _with_context(_spent(grown(before, total), memory), info)
+
+
+def _with_context(facts: Facts, info: _Info | None) -> Facts:
+    """How full the context is, where it is filling up. What the last request read and wrote is what the next one reads."""
+    last, window = (info.last_token_usage, info.model_context_window) if info else (None, None)
+    if last is None or not window:
+        return facts
+    used = last.input_tokens + last.output_tokens
+    if used < FILLING * window:
+        return facts
+    return tuple((kind, Detail(usage=data.usage, model=data.model, context_used=used, context_window=window)) for kind, data in facts)
 
 
 def _recorded(_entry: _Line, payload: _Payload, memory: Memory) -> Facts:

@@ -155,7 +155,7 @@ def _failure(message: str, memory: Memory) -> list[Fact]:
     again = _TRY(message)
     if again:
         return [("error", Detail(error_message=again["why"] or "Reconnecting...", error_category=category, retry=True))]
-    return [("error", Detail(error_message=message, error_category=category))]
+    return [("error", Detail(error_message=message, error_category=category, retry=False))]
 
 
 def _told(item: _Thing, memory: Memory, *, is_done: bool) -> list[Fact] | None:

@@ -389,7 +389,7 @@ def _answered(_said: _Said, _memory: Memory, turn: Turn) -> list[Fact]:
 
 def _error(said: _Said, memory: Memory, turn: Turn) -> list[Fact]:
     turn.has_failed = True
-    return [("error", Detail(error_message=text(said.message), error_category=said.error_type)), *_handed_over(turn, "error")]
+    return [("error", Detail(error_message=text(said.message), error_category=said.error_type, retry=False)), *_handed_over(turn, "error")]
 
 
 def _abort(said: _Said, memory: Memory, turn: Turn) -> list[Fact]:

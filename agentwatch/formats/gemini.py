@@ -414,7 +414,7 @@ def _error(entry: _Entry, memory: Memory) -> list[_Timed]:
         return []
     message = text(_prompt(entry))
     category = "api" if message.startswith(_API_ERROR) else None
-    return [*_now(("error", Detail(error_message=message, error_category=category))), *_handed_over(memory, "error")]
+    return [*_now(("error", Detail(error_message=message, error_category=category, retry=False))), *_handed_over(memory, "error")]
 
 
 # A stream
@@ -463,7 +463,7 @@ def _run_over(entry: _Entry, memory: Memory) -> list[_Timed]:
         if usage.total:
             facts += _now(("usage", Data(usage=usage, model=model or None)))
     if entry.error:
-        facts += _now(("error", Detail(error_message=entry.error.message, error_category=entry.error.type)))
+        facts += _now(("error", Detail(error_message=entry.error.message, error_category=entry.error.type, retry=False)))
     status = "success" if entry.status == "success" else "failed"
     return [*facts, *_now(("session_end", Detail(completion_status=status, duration_ms=stats.duration_ms)))]
 

@@ -379,7 +379,7 @@ def _telemetry(said: _Payload, memory: Memory) -> list[Fact]:
 
 def _turn_result(said: _Payload, memory: Memory) -> list[Fact]:
     if said.state == "error" and said.error:
-        return [("error", Detail(error_message=said.error.message, error_category=said.error.code)), *_handed_over(memory, "error")]
+        return [("error", Detail(error_message=said.error.message, error_category=said.error.code, retry=False)), *_handed_over(memory, "error")]
     return _handed_over(memory, said.state or "turn_result", interrupted=said.state == "cancelled" or None)
 
 

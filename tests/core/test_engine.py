@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentwatch.alert_log import as_line
@@ -34,12 +34,16 @@ def items_of(lines):
     return items
 
 
+WAITING = Limits(waiting=timedelta(seconds=90))
+
+
 class Watched:
     """An engine that no fault may happen to."""
 
-    def __init__(self, snapshot=None):
+    def __init__(self, limits=None):
         self.faults = []
-        self.engine = Engine(Limits(), lambda *_: None, snapshot, self.faults.append)
+        self.limits = limits or Limits()
+        self.engine = Engine(self.limits, lambda *_: None, None, self.faults.append)
         self.out = []
 
     def feed(self, items, source="log", scope=""):
@@ -48,7 +52,7 @@ class Watched:
     def restart(self):
         """What a checkpoint does: everything through JSON and back."""
         body = msgspec.json.encode(self.engine.snapshot())
-        self.engine = Engine(Limits(), lambda *_: None, msgspec.json.decode(body, type=Snapshot), self.faults.append)
+        self.engine = Engine(self.limits, lambda *_: None, msgspec.json.decode(body, type=Snapshot), self.faults.append)
 
     def ids(self):
         """Ids of each attempt in their order."""
@@ -63,7 +67,7 @@ class Watched:
 
 
 def ids_of(items, until=END):
-    watched = Watched()
+    watched = Watched(WAITING)
     watched.feed(items)
     watched.engine.finish(until, watched.out)
     return watched.ids()
@@ -88,8 +92,13 @@ SAYS = [
     ("user_message", {"output": "go on"}),
     ("agent_output", {"output": "Done."}),
     ("turn_end", {}),
+    ("error", {"error_message": "You've hit your usage limit. Try again in 2 hours 10 minutes.", "error_category": "rate_limit"}),
+    ("error", {"error_message": "insufficient_quota", "retry": False}),
+    ("error", {"error_message": "prompt is too long: 205000 tokens > 200000 maximum"}),
+    ("compaction", {}),
+    ("tool_call", BASH | {"tool_call_id": "c1", "tool_params": {"command": "git commit -m done"}}),
 ]
-RUNS = [[0], [8], [6], [0, 1], [10], [11, 12], [14, 16]]
+RUNS = [[0], [8], [6], [0, 1], [10], [11, 12], [14, 16], [17], [9, 17], [9, 5], [19, 20]]
 
 
 @st.composite
@@ -113,7 +122,7 @@ def logs(draw, attempts=("a1", "a2", "a3"), steps=(0, 0.5, 1, 30, 299, 400, 2000
 def test_any_chunks_give_the_same_alerts(items, data):
     """A turn of the reader may end anywhere."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(items)), max_size=8)))
-    watched = Watched()
+    watched = Watched(WAITING)
     for start, end in zip([0, *cuts], [*cuts, len(items)], strict=True):
         watched.feed(items[start:end])
     watched.engine.finish(END, watched.out)
@@ -140,7 +149,7 @@ def test_attempts_do_not_touch_each_other(items, data):
 def test_a_restart_anywhere_gives_the_same_alerts(items, data):
     """All that the engine remembers goes through the checkpoint."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(items)), min_size=1, max_size=8)))
-    watched = Watched()
+    watched = Watched(WAITING)
     for start, end in zip([0, *cuts], [*cuts, len(items)], strict=True):
         watched.feed(items[start:end])
         watched.restart()
@@ -149,10 +158,9 @@ def test_a_restart_anywhere_gives_the_same_alerts(items, data):
 
 
 @given(items=logs(), data=st.data())
-@settings(deadline=None)
 def test_a_watch_and_a_later_reading_find_the_same_silences(items, data):
     """Ticks between the events, as the daemon makes them, change nothing but the moment of writing."""
-    watched = Watched()
+    watched = Watched(WAITING)
     now = START
     for item in items:
         moments = data.draw(st.lists(st.floats(0, 1), max_size=3).map(sorted)) if item[0].timestamp > now else []
@@ -521,3 +529,20 @@ def test_an_agent_whose_clock_is_behind_is_judged_by_its_own():
         watched.engine.tick(START + timedelta(minutes=minute), watched.out, skews=skews)
     assert [alert.type for alert in watched.out] == ["stuck_agent"]
     assert watched.out[0].timestamp == START + timedelta(seconds=301)
+
+
+def test_thousands_of_silent_agents_are_told_once_each_and_little_by_little():
+    """Twenty thousand fall silent in the same second; between any two ticks logs are read."""
+    watched = Watched()
+    watched.feed(items_of([line(n / 20_000, "tool_call", f"a{n}", tool_name="Bash") for n in range(20_000)]))
+    now, most, ticks = START + timedelta(minutes=6), 0, 0
+    while more := watched.engine.tick(now, told := []):
+        most, ticks = max(most, len(told)), ticks + 1
+        watched.out += told
+    watched.out += told
+    assert not more
+    assert most <= 500
+    assert ticks >= 20_000 // 500 - 1
+    assert len(watched.out) == len({alert.alert_id for alert in watched.out}) == 20_000
+    assert not watched.engine.tick(now + timedelta(minutes=1), watched.out)
+    assert len(watched.out) == 20_000

@@ -81,7 +81,7 @@ def test_each_try_of_a_request_is_an_error_and_the_last_one_is_told_once():
     told = read(INIT, *tries, made_up, END | {"is_error": True, "api_error_status": 529, "result": said})
     assert [event.event_type for event in told] == ["session_start", "error", "error", "error", "turn_end"]
     assert [event.data.error_message for event in told[1:4]] == ["API error: 529 overloaded", "API error: 529 overloaded", said]
-    assert [event.data.retry for event in told[1:4]] == [True, True, None]
+    assert [event.data.retry for event in told[1:4]] == [True, True, False]
     assert {event.data.error_category for event in told[1:4]} == {"api"}
 
 

@@ -90,7 +90,7 @@ def test_a_failure_that_is_printed_twice_is_one():
         line({"type": "turn.started"}), error("Reconnecting... 1/5"), error("last status: 429 Too Many Requests"), failed("last status: 429 Too Many Requests")
     )
     assert types(told) == ["turn_start", "error", "error", "turn_end"]
-    assert [(data["error_category"], data.get("retry")) for data in of_type(told, "error")] == [("api", True), ("rate_limit", None)]
+    assert [(data["error_category"], data.get("retry")) for data in of_type(told, "error")] == [("api", True), ("rate_limit", False)]
 
 
 def test_tries_to_go_on_are_the_same_error():

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors.base import Detector
-from agentwatch.core.detectors.excessive_restarts import ExcessiveRestarts
 from agentwatch.core.detectors.failed_session import FailedSession
+from agentwatch.core.detectors.limit_reached import LimitReached
 from agentwatch.core.limits import Limits
 
-DETECTORS: tuple[Callable[[Limits, Reporter], Detector], ...] = (ExcessiveRestarts, FailedSession)
+DETECTORS: tuple[Callable[[Limits, Reporter], Detector], ...] = (FailedSession, LimitReached)

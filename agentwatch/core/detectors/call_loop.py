@@ -352,8 +352,10 @@ class CallLoop:
         lasted = event.timestamp - same.first_at
         is_patient = polls(call) or moves_on(call)
         crossed = _in_vain(same.row, lasted) if is_patient else same.row >= self._repeats or same.count >= INTERLEAVED
-        how = "" if same.row >= same.count else ", other calls between that changed nothing,"
-        self._tell(session, loops, step, f"{key:08x}", same, how, out, crossed=crossed)
+        in_a_row = same.row >= same.count
+        rule = "interleaved" if not in_a_row else "poll" if is_patient else "repeat"
+        how = "" if in_a_row else ", other calls between that changed nothing,"
+        self._tell(session, loops, step, f"{key:08x}", same, rule, how, out, crossed=crossed)
         return same
 
     def _near(self, session: Session, loops: Loops, step: _Step, out: list[Alert]) -> None:
@@ -368,7 +370,7 @@ class CallLoop:
             return
         same.turn, same.count = step.turn, same.count + 1
         how = " with other numbers or paths"
-        self._tell(session, loops, step, f"near {key:08x}", same, how, out, crossed=same.count >= NEAR)
+        self._tell(session, loops, step, f"near {key:08x}", same, "near_identical", how, out, crossed=same.count >= NEAR)
 
     def _cycle(self, session: Session, lane: Lane, loops: Loops, step: _Step, out: list[Alert]) -> bool:
         """Whether the lane goes round in a circle of several steps; told when it has done so three times."""
@@ -406,9 +408,9 @@ class CallLoop:
         crossed = not cycle.polls or _in_vain(rounds, step.event.timestamp - cycle.first_at)
         same = Same(0, rounds, rounds, 0, cycle.first_at, cycle.first_place)
         how = f" and {cycle.period - 1} other calls in turn"
-        self._tell(session, loops, step._replace(text=""), f"cycle {cycle.key:08x}", same, how, out, crossed=crossed)
+        self._tell(session, loops, step._replace(text=""), f"cycle {cycle.key:08x}", same, "cycle", how, out, crossed=crossed)
 
-    def _tell(self, session: Session, loops: Loops, step: _Step, name: str, same: Same, how: str, out: list[Alert], *, crossed: bool) -> None:
+    def _tell(self, session: Session, loops: Loops, step: _Step, name: str, same: Same, rule: str, how: str, out: list[Alert], *, crossed: bool) -> None:
         event, text = step.event, step.text
         tool = step.call.tool_name or "unknown"
         key = f"{event.lane or ''}:{tool}:{name}"
@@ -420,7 +422,7 @@ class CallLoop:
             lasted = span(event.timestamp - began)
             brought = f": {text[:120]}" if text else ""
             summary = f"{session.attempt_id} {again} the same {tool} call{how}: {count} times in {lasted}, and nothing new came back{brought}"
-            return _finding(key, tool, same, event, step.place, count, summary)
+            return _finding(key, tool, same, event, step.place, count, summary, rule)
 
         before = len(out)
         self._reporter.count(session, "tool_loop", key, event.timestamp, crossed=crossed, size=max(same.count, same.row), describe=describe, out=out)
@@ -441,7 +443,7 @@ class CallLoop:
         self._reporter.recover(session, _finding(key, tool, same, event, place, episode.count, text), out)
 
 
-def _finding(key: str, tool: str, same: Same, event: Event, place: int, count: int, summary: str) -> Finding:
+def _finding(key: str, tool: str, same: Same, event: Event, place: int, count: int, summary: str, rule: str | None = None) -> Finding:
     return Finding(
         type="tool_loop",
         key=key,
@@ -449,6 +451,7 @@ def _finding(key: str, tool: str, same: Same, event: Event, place: int, count: i
         spots=[Spot(same.first_at, same.first_place, f"{tool}, the first of these calls"), Spot(event.timestamp, place, "the latest line")],
         summary=summary,
         detail={"tool_name": tool, "occurrences": count, "window_ms": milliseconds(event.timestamp - same.first_at)},
+        rule=rule,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
-from agentwatch.core.state import Lane, Session
+from agentwatch.core.state import MOST_KEYS, Lane, Ledger, Session
 from agentwatch.model import Alert, Detail, Event
 
 MOST_USD = 1e12
@@ -25,23 +25,33 @@ RATE_USD, RATE_MINUTES = 20.0, 10
 """Two dollars a minute over ten minutes: the busiest ten of 1,481 real sessions cost 1.45 a minute (section 5)."""
 
 
+MOST_SUMS = 4096
+DAY_MS = 86_400_000
+
+
 class CostAnomaly:
     """Money, told while it is spent where steps carry costs, else at the session's end.
 
     Where only the end tells a cost: more than `cost_usd` in one session (1 USD: contract, section 5); also wherever the user has set that.
-    Else more than 25 USD, and each doubling; and more than 20 USD within ten minutes.
+    Else more than 25 USD, or, where `usual_usd` knows what this executor's sessions cost, than that; and each doubling; and more than 20 USD within ten
+    minutes. Budgets of a day (UTC), of a project's day and of a sub-agent hold where the user has set them; each doubling is told again.
 
     `session_end` gives the cost of the whole session; it replaces what was added up from steps.
     """
 
-    def __init__(self, limits: Limits, reporter: Reporter) -> None:
+    def __init__(self, limits: Limits, reporter: Reporter, ledger: Ledger) -> None:
         self._limit = limits.cost_usd
         self._budget = limits.cost_usd if limits.cost_is_explicit else max(limits.cost_usd, BUDGET_USD)
+        self._usual = {} if limits.cost_is_explicit else limits.usual_usd
+        self._per_day, self._per_project_day, self._per_subagent = limits.usd_per_day, limits.usd_per_project_day, limits.usd_per_subagent
+        self._has_budgets = any(budget is not None for budget in (self._per_day, self._per_project_day, self._per_subagent))
+        self._ledger = ledger
         self._reporter = reporter
         self.handlers: dict[str, Handler] = {"session_end": self.end}
 
-    def spent(self, session: Session, at: datetime, place: int, cost: float, out: list[Alert]) -> None:
+    def spent(self, session: Session, event: Event, place: int, cost: float, out: list[Alert]) -> None:
         """A step has cost `cost` USD; `session.cost_usd` has grown to what it is."""
+        at = event.timestamp
         session.has_steps = True
         minute = int((at - EPOCH) / MINUTE)
         spending = session.spending
@@ -53,7 +63,9 @@ class CostAnomaly:
                 del spending[old]
         if session.cost_usd > RATE_USD:
             self._rate(session, spending, minute, at, place, out)
-        self._told(session, at, place, self._budget, None, out)
+        self._told(session, at, place, self._limit_of(session), None, out)
+        if self._has_budgets:
+            self._budgets(session, event, place, cost, out)
 
     def _rate(self, session: Session, spending: dict[int, float], minute: int, at: datetime, place: int, out: list[Alert]) -> None:
         usd = sum(cost for one, cost in spending.items() if minute - RATE_MINUTES < one <= minute)
@@ -90,7 +102,62 @@ class CostAnomaly:
         return max(session.cost_usd, event.data.cost_usd or 0.0) > self._limit_of(session)
 
     def _limit_of(self, session: Session) -> float:
-        return self._budget if session.has_steps else self._limit
+        if not session.has_steps:
+            return self._limit
+        return self._usual.get((session.context.executor or "").upper(), self._budget)
+
+    def _budgets(self, session: Session, event: Event, place: int, cost: float, out: list[Alert]) -> None:
+        day = event.timestamp.astimezone(UTC).date().isoformat()
+        project = session.context.project_id
+        if self._per_day is not None:
+            self._shared(session, event, place, day, f"all attempts have spent {{}} on {day}", cost, self._per_day, out)
+        if self._per_project_day is not None and project:
+            self._shared(session, event, place, f"{day}{project}", f"{project} has cost {{}} on {day}", cost, self._per_project_day, out)
+        if self._per_subagent is not None and event.lane is not None:
+            self._subagent(session, event, place, cost, self._per_subagent, out)
+
+    def _shared(self, session: Session, event: Event, place: int, key: str, what: str, cost: float, budget: float, out: list[Alert]) -> None:
+        """Add to a sum over attempts. The order in which logs are read decides whose step crosses a budget, and not what the alert's id is."""
+        ledger = self._ledger
+        if key not in ledger.usd and len(ledger.usd) >= MOST_SUMS:
+            oldest = next(iter(ledger.usd))
+            del ledger.usd[oldest]
+            ledger.told.pop(oldest, None)
+        usd = ledger.usd[key] = min(ledger.usd.get(key, 0.0) + cost, MOST_USD)
+        told = ledger.told.get(key, 0)
+        if usd <= budget * GROWTH**told:
+            return
+        ledger.told[key] = told = _steps_over(usd, budget)
+        finding = Finding(
+            type="cost_anomaly",
+            key=f"budget:{key}",
+            at=event.timestamp,
+            spots=[Spot(event.timestamp, place, f"${usd:.2f} with this line")],
+            summary=f"{what.format(f'${usd:.2f}')}; the budget is ${budget:.2f} a day",
+            detail={"cost_usd": round(usd, 6), "threshold_usd": budget, "duration_ms": DAY_MS},
+            is_shared=True,
+        )
+        self._reporter.shared(session, finding, told - 1, out)
+
+    def _subagent(self, session: Session, event: Event, place: int, cost: float, budget: float, out: list[Alert]) -> None:
+        lane = event.lane or ""
+        sums = session.lanes_usd
+        if sums is None:
+            sums = session.lanes_usd = {}
+        if lane not in sums and len(sums) >= MOST_KEYS:
+            del sums[next(iter(sums))]
+        before, usd = sums.get(lane, 0.0), min(sums.get(lane, 0.0) + cost, MOST_USD)
+        sums[lane] = usd
+        if before <= budget < usd:
+            finding = Finding(
+                type="cost_anomaly",
+                key=f"lane:{lane}",
+                at=event.timestamp,
+                spots=[Spot(event.timestamp, place, f"${usd:.2f} with this line")],
+                summary=f"the sub-agent {lane} of {session.attempt_id} has cost ${usd:.2f}; the budget is ${budget:.2f}",
+                detail={"cost_usd": round(usd, 6), "threshold_usd": budget, "duration_ms": milliseconds(event.timestamp - session.started)},
+            )
+            self._reporter.open(session, finding, 1, out)
 
     def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         session.cost_usd = max(session.cost_usd, min(detail.cost_usd or 0.0, MOST_USD))
@@ -107,3 +174,11 @@ class CostAnomaly:
             summary=f"{session.attempt_id} has cost ${session.cost_usd:.2f}{known} in {span(lasted)}; the limit is ${limit:.2f} a session",
             detail={"cost_usd": round(session.cost_usd, 6), "threshold_usd": limit, "duration_ms": milliseconds(lasted)},
         )
+
+
+def _steps_over(usd: float, budget: float) -> int:
+    """How many of a budget, twice, four times it … `usd` is above."""
+    steps = 0
+    while usd > budget * GROWTH**steps:
+        steps += 1
+    return steps

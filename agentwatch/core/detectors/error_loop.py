@@ -121,6 +121,7 @@ class ErrorLoop:
             spots=[Spot(at, place, message or key) for at, place in zip(window.times, window.places, strict=True)],
             summary=f"{session.attempt_id} {how}: {key}, {count} times in {span(window.times[-1] - began)}. {message}",
             detail={"error_fingerprint": key, "occurrences": count, "window_ms": milliseconds(self._window), "sample_message": message},
+            rule="names",
         )
 
 

@@ -1,17 +1,21 @@
 """An attempt that is started again and again."""
 
+import re
+
 from agentwatch.core.alerts import Finding, Reporter, Spot, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import Lane, Session, Window
-from agentwatch.model import Alert, Detail, Event, Status
+from agentwatch.model import Alert, Data, Detail, Event, Status
+
+COMMITS = re.compile(rb"\bgit\b[^|;&]{0,80}\bcommit\b|\bgh pr create\b").search
 
 SUCCESS = frozenset({"success", "completed"})
 """The two vocabularies of success (contract, section 3)."""
 
 
 class ExcessiveRestarts:
-    """`threshold` starts of kind `followup` or `retry` within `window`, with no success between.
+    """`threshold` starts of kind `followup` or `retry` within `window`, with no success and no commit between.
 
     Three is the ancestor's number. It forgot them with each `session_end`; we keep them for an hour, since an orchestrator that
     retries ends each session before the next.
@@ -44,6 +48,11 @@ class ExcessiveRestarts:
             )
 
         self._reporter.count(session, "excessive_restarts", "attempt", event.timestamp, crossed=crossed, size=self._threshold, describe=describe, out=out)
+
+    def worked(self, session: Session, call: Data) -> None:
+        """A call of a session that was started again has succeeded: a commit is progress."""
+        if COMMITS(call.tool_params):
+            session.restarts = None
 
     def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         if succeeded(detail):

@@ -15,7 +15,11 @@ MOST_FINGERPRINTS = 20
 
 
 class FailedSession:
-    """`session_end` with `failed` and at least `threshold` errors (4, the ancestor's number), told as one of two types."""
+    """`session_end` with `failed` and at least `threshold` errors (4, the ancestor's number), told as one of two types.
+
+    Where the log shows what its calls do and the session is in an error loop that was told, this is the last line of that loop's episode: one
+    incident, one message. On logs of names alone it stands by itself, as the ancestor's rules have it.
+    """
 
     def __init__(self, limits: Limits, reporter: Reporter) -> None:
         self._threshold = limits.failed_session_threshold
@@ -39,4 +43,8 @@ class FailedSession:
             summary=f"{session.attempt_id} failed after {span(event.timestamp - session.started)} with {session.errors} {'transient ' if transient else ''}errors{common}",
             detail={"error_count": session.errors, "error_fingerprints": [name for name, _ in by_count[:MOST_FINGERPRINTS]]},
         )
-        self._reporter.open(session, finding, session.errors, out)
+        loop = next((one for name, one in (session.episodes or {}).items() if name.startswith("error_loop:") and not one.recovered), None)
+        if loop is not None and session.shows_params:
+            self._reporter.follow(session, loop, finding, out)
+        else:
+            self._reporter.open(session, finding, session.errors, out)

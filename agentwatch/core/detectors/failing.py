@@ -58,8 +58,9 @@ class Failing:
         if call is not None:
             self._in_a_row(failures, call_key(call.data), crc32(said.encode("utf-8", "surrogatepass")), turn)
         crossed = failure.count >= TURNS or failures.row >= SAME_CALL
+        rule = "operation" if failure.count >= TURNS else "same_call"
         how = f"{doing} failed {{count}} times, no success of it between"
-        self._tell(session, failure, event, key, how, message, place, out, crossed=crossed)
+        self._tell(session, failure, event, key, rule, how, message, place, out, crossed=crossed)
         if name in EDITS or name in EDITORS:
             self._edit(session, failures, event, message, turn, place, out, is_told=crossed)
         return key
@@ -94,7 +95,8 @@ class Failing:
             storm = failures.storm = Failure(key, 0, 0, event.timestamp, place, transient)
         storm.count += 1
         how = "errors that should pass {count} times, nothing else between" if transient else "the same error {count} times, nothing else between"
-        self._tell(session, storm, event, storm.operation, how, message, place, out, crossed=storm.count >= STORM)
+        rule = "transient" if transient else "storm"
+        self._tell(session, storm, event, storm.operation, rule, how, message, place, out, crossed=storm.count >= STORM)
 
     def spoke(self, session: Session, lane: Lane, event: Event, place: int, out: list[Alert]) -> None:
         """The model has answered: what was transient has passed. An answer may well be what the other errors are about."""
@@ -132,7 +134,7 @@ class Failing:
         failures.edits, failures.edits_turn = failures.edits + 1, turn
         if failures.edits >= EDITS_IN_A_ROW and not is_told:
             edits = Failure("edits", failures.edits, turn, failures.edits_at, failures.edits_place)
-            self._tell(session, edits, event, EDITING, "{count} edits in a row failed", message, place, out, crossed=True)
+            self._tell(session, edits, event, EDITING, "failing_edits", "{count} edits in a row failed", message, place, out, crossed=True)
 
     def _tell(
         self,
@@ -140,6 +142,7 @@ class Failing:
         failure: Failure,
         event: Event,
         key: str,
+        rule: str,
         how: str,
         message: str,
         place: int,
@@ -160,7 +163,8 @@ class Failing:
                 spots=[Spot(failure.first_at, failure.first_place, "the first of these errors"), Spot(event.timestamp, place, message)],
                 summary=f"{session.attempt_id} {is_in} an error loop: {how.replace('{count}', str(count))}, in {span(lasted)}. {message}",
                 detail={"error_fingerprint": key, "occurrences": count, "window_ms": milliseconds(lasted), "sample_message": message}
-                | ({"transient": True} if failure.transient else {}),
+                | ({"transient": True, "fleet": "transient"} if failure.transient else {}),
+                rule=rule,
             )
 
         size = failure.count

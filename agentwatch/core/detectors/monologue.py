@@ -103,6 +103,7 @@ def _finding(key: str, talk: Talk, event: Event, place: int, count: int, summary
         spots=[Spot(talk.first_at, talk.first_place, "the first of these messages"), Spot(event.timestamp, place, "the latest line")],
         summary=summary,
         detail={"tool_name": "none", "occurrences": count, "window_ms": milliseconds(event.timestamp - talk.first_at)},
+        rule="monologue",
     )
 
 

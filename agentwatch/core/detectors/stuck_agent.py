@@ -21,11 +21,14 @@ TOOL_GRACE_S = 180.0
 UNDECLARED_S = TOOL_LIMIT_S + TOOL_GRACE_S
 FOREVER = 1e12  # a checkpoint is JSON, which has no infinity
 DECLARED = 0.0
-_SUBAGENT_S = 1800.0
+SERVER_S = 600.0 + TOOL_GRACE_S
+"""A call of an MCP server: its client waits for 600 s (section 5)."""
+
+SUBAGENTS = frozenset({"Task", "Agent", "task", "agent", "spawn_agent", "wait", "wait_agent"})
 
 PATIENCE_S = {
     # Sub-agents: 600 s brought 10 false alarms (section 6.5).
-    **dict.fromkeys(("Task", "Agent", "task", "agent", "spawn_agent", "wait", "wait_agent"), _SUBAGENT_S),
+    **dict.fromkeys(SUBAGENTS, 1800.0),
     **dict.fromkeys(("AskUserQuestion", "ExitPlanMode", "request_user_input", "ask_user", "ask_followup_question"), FOREVER),
     **dict.fromkeys(("Bash", "bash", "shell", "shell_command", "exec_command", "execute_bash", "run_shell_command", "run_in_terminal"), DECLARED),
 }
@@ -45,7 +48,8 @@ class StuckAgent:
     """An attempt that is silent although an event is owed.
 
     Where the log shows no more than names, silence longer than `stuck` (5 min: contract, section 5). Where it shows calls with
-    parameters or turns: longer than the open call's own limit, or than the model's patience. Never while its user is asked.
+    parameters or turns: longer than the open call's own limit, or than the model's patience. Never while its user is asked, nor until an account's
+    limit is reset. That the user is waited for is told as `waiting_for_user` where `waiting` is set.
 
     Silence is judged by the times in the log: when the next event of the attempt comes, and by `until` when none does. Both
     ways find the same moments, so a watching daemon and a later reading of the log give the same alerts.
@@ -63,6 +67,9 @@ class StuckAgent:
             return None, "user"
         if hands_over and not main.is_open and not main.open_calls:  # whatever a sub-agent left open: the turn is over
             return None, "user"
+        limited = session.limited
+        if limited is not None and limited.told:
+            return (None if limited.until is not None else self._limits.stuck), "limit"
         calls = [call.data for lane in (main, *(session.lanes or {}).values()) for call in open_calls(lane)]
         if calls:
             return self._for_calls(session, calls)
@@ -72,7 +79,8 @@ class StuckAgent:
         patience_s, slowest = max(((_patience_s(call), call) for call in calls), key=lambda found: found[0])
         if patience_s == FOREVER:
             return None, "user"
-        waiting_for = f"tool {slowest.tool_name or 'unknown'}"
+        name = slowest.tool_name or "unknown"
+        waiting_for = "sub-agent" if name in SUBAGENTS else f"tool {name}"
         if not session.rich:
             return self._limits.stuck, waiting_for
         patience = timedelta(seconds=patience_s)
@@ -82,10 +90,10 @@ class StuckAgent:
         """Tell the silence from the session's last event to `until`; the next moment worth a look, None if there is none."""
         limit, waiting_for = self.limit(session)
         if limit is None or session.is_erratic:
-            return None
+            return self._waits(session, until, out) if waiting_for == "user" and not session.is_erratic else None
         if session.excused_at == session.last:
             limit += session.excused
-        key = f"{session.last.isoformat()}@{session.place}"
+        key = _silence(session)
         due = session.last + limit
         if until <= due:
             return due
@@ -106,14 +114,37 @@ class StuckAgent:
             self._reporter.escalate(session, episode, self._finding(session, key, later, limit, waiting_for), out)
         return later if episode.level == 0 else None
 
+    def _waits(self, session: Session, until: datetime, out: list[Alert]) -> datetime | None:
+        """Tell that the agent waits for its user, where that is wanted; when it will be."""
+        if self._limits.waiting is None or not session.rich:
+            return None
+        due = session.last + self._limits.waiting
+        if until <= due:
+            return due
+        key = _silence(session)
+        if session.episodes is None or f"waiting_for_user:{key}" not in session.episodes:
+            asking = next((call.data.tool_name for lane in (session.main, *(session.lanes or {}).values()) for call in open_calls(lane)), None)
+            what = f"for an answer to {asking}" if asking else "for its user"
+            finding = Finding(
+                type="waiting_for_user",
+                key=key,
+                at=due,
+                spots=[Spot(session.last, session.place, f"the last line; it waits {what}")],
+                summary=f"{session.attempt_id} has been waiting {what} for {span(self._limits.waiting)}",
+                detail={"idle_time_ms": milliseconds(self._limits.waiting), "waiting_for": "user"},
+            )
+            self._reporter.open(session, finding, 1, out)
+        return None
+
     def resumed(self, session: Session, event: Event, place: int, out: list[Alert]) -> None:
         """The next event has come: a silence that was told is over."""
-        key = f"{session.last.isoformat()}@{session.place}"
-        if self._episode(session, key) is None:
+        key = _silence(session)
+        kind = next((kind for kind in ("stuck_agent", "waiting_for_user") if session.episodes and f"{kind}:{key}" in session.episodes), None)
+        if kind is None:
             return
         silent = event.timestamp - session.last
         finding = Finding(
-            type="stuck_agent",
+            type=kind,
             key=key,
             at=event.timestamp,
             spots=[Spot(session.last, session.place, "the last line before the silence"), Spot(event.timestamp, place, f"{event.event_type}: the next line")],
@@ -137,9 +168,15 @@ class StuckAgent:
         )
 
 
+def _silence(session: Session) -> str:
+    """The name of the silence after the session's last line."""
+    return f"{session.last.isoformat()}@{session.place}"
+
+
 def _patience_s(call: Data) -> float:
     """Seconds that an open call may take: what its kind is given, or what it declares, plus grace."""
-    usual = PATIENCE_S.get(call.tool_name or "", UNDECLARED_S)
+    name = call.tool_name or ""
+    usual = SERVER_S if name.startswith("mcp__") else PATIENCE_S.get(name, UNDECLARED_S)
     if usual != DECLARED:
         return usual
     params = decoded(call.tool_params) if DECLARES(call.tool_params) else None

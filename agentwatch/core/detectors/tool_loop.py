@@ -41,6 +41,7 @@ class ToolLoop:
                 spots=spots,
                 summary=f"{session.attempt_id} {again} {name}, {count} times so far, the last {len(spots)} in {span(max(window.times) - min(window.times))}",
                 detail={"tool_name": name, "occurrences": count, "window_ms": milliseconds(self._window)},
+                rule="names",
             )
 
         self._reporter.count(session, "tool_loop", name, event.timestamp, crossed=True, size=self._threshold, describe=describe, out=out)

@@ -54,3 +54,71 @@ def test_a_nonsensical_cost_is_one_alert(new_log, cost):
     """And no exception."""
     log = new_log().add("session_end", completion_status="success", cost_usd=cost, duration_ms=1e300)
     assert log.told() == [("cost_anomaly", "open")]
+
+
+def spend(log, *costs, lane=None):
+    for cost in costs:
+        log.add("usage", lane, cost_usd=cost)
+    return log
+
+
+def told(log, limits):
+    return [
+        (str(alert.status), alert.detail["cost_usd"], alert.detail["threshold_usd"], alert.summary)
+        for alert in log.alerts(limits=limits)
+        if alert.type == "cost_anomaly"
+    ]
+
+
+def test_a_budget_of_a_day_is_told_when_it_is_spent_and_at_each_doubling(log):
+    """As one incident of the day, whoever spends."""
+    spend(log, 4, 4, 4).wait(700)
+    spend(log, 8, 1)
+    alerts = [alert for alert in log.alerts(limits=Limits(usd_per_day=10)) if alert.type == "cost_anomaly"]
+    assert [(str(alert.status), alert.detail["cost_usd"]) for alert in alerts] == [("open", 12), ("escalated", 21)]
+    assert {alert.episode_id for alert in alerts} == {alerts[0].alert_id}
+    assert "all attempts have spent $12.00 on 2026-02-09; the budget is $10.00 a day" in alerts[0].summary
+
+
+def test_a_day_is_one_of_utc(log):
+    """What is spent after midnight is the next day's."""
+    spend(log, 6).wait(86_400)
+    spend(log, 6)
+    assert told(log, Limits(usd_per_day=10)) == []
+
+
+def test_the_id_of_a_days_budget_does_not_rest_on_who_crossed_it(new_log):
+    """Logs are read in any order."""
+    limits = Limits(usd_per_day=10)
+    one, other = spend(new_log(), 4, 8), spend(new_log(), 8, 4)
+    other.lines = [row.replace(b'"a1"', b'"a2"') for row in other.lines]
+    assert [alert.alert_id for alert in one.alerts(limits=limits)] == [alert.alert_id for alert in other.alerts(limits=limits)]
+
+
+def test_a_projects_budget_counts_its_own(log):
+    """By the folder that the attempt works in."""
+    spend(log, 6, 6)
+    limits = Limits(usd_per_project_day=10)
+    assert told(log, limits) == []
+    log.lines = [row.replace(b'"data"', b'"project_id": "/srv/shop", "data"') for row in log.lines]
+    ((_, usd, _, summary),) = told(log, limits)
+    assert (usd, summary) == (12, "/srv/shop has cost $12.00 on 2026-02-09; the budget is $10.00 a day")
+
+
+def test_a_sub_agents_budget_is_its_own(log):
+    """What the agent itself and other sub-agents spend is not counted."""
+    spend(log, 6)
+    spend(log, 3, 3, lane="s1")
+    spend(log, 3, lane="s2")
+    ((_, usd, _, summary),) = told(log, Limits(usd_per_subagent=5))
+    assert usd == 6
+    assert "the sub-agent s1 of a1 has cost $6.00" in summary
+
+
+def test_what_an_executors_sessions_usually_cost_replaces_the_default_budget(log):
+    """Unless the user has set one."""
+    spend(log, 3, 3)
+    log.lines = [row.replace(b'"data"', b'"executor": "codex", "data"') for row in log.lines]
+    assert [limit for _, _, limit, _ in told(log, Limits(usual_usd={"CODEX": 5.0}))] == [5.0]
+    assert told(log, Limits(usual_usd={"CODEX": 5.0}, cost_usd=10.0, cost_is_explicit=True)) == []
+    assert told(log, Limits(usual_usd={"CLAUDE": 5.0})) == []

@@ -158,11 +158,14 @@ def test_a_storm_is_one_episode_that_escalates_and_ends_with_the_session(log):
     assert len({alert.episode_id for alert in alerts}) == 1
 
 
-def test_within_the_cool_down_nothing_is_told_twice(log):
-    """An error every 150 s crosses the threshold again and again."""
+def test_within_the_cool_down_a_loop_is_one_episode(log):
+    """An error every 150 s crosses the threshold again and again: told at the fourth, and when it has grown fourfold or lasted 15 minutes since."""
     for _ in range(15):
         log.add("error", error_fingerprint="oom").wait(149)
-    assert log.told() == [("error_loop", "open")]
+    alerts = log.alerts()
+    assert [(alert.type, str(alert.status)) for alert in alerts] == [("error_loop", "open"), ("error_loop", "escalated")]
+    assert (alerts[1].timestamp - alerts[0].timestamp).total_seconds() == 900
+    assert len({alert.episode_id for alert in alerts}) == 1
 
 
 def test_many_kinds_of_errors_keep_a_bounded_state(log):

@@ -73,3 +73,27 @@ def test_each_silence_is_an_incident_of_its_own(log):
     log.both()
     assert log.told() == [("stuck_agent", "open"), ("stuck_agent", "recovered")] * 3
     assert len({alert.alert_id for alert in log.alerts()}) == 6
+
+
+def test_nobody_hears_of_an_agent_that_waits_for_its_user_unless_they_want_to(log):
+    """It has finished, or asks: that is no fault."""
+    log.both().add("turn_end")
+    assert log.told(until=log.at + timedelta(hours=5)) == []
+
+
+ASKS = {
+    "after its answer": (lambda log: log.both().add("turn_end"), "for its user"),
+    "with a question": (lambda log: log.call("AskUserQuestion", {"question": "Which?"}), "for an answer to AskUserQuestion"),
+}
+
+
+@pytest.mark.parametrize(("asks", "what"), ASKS.values(), ids=ASKS.keys())
+def test_who_wants_to_hear_of_a_waiting_agent_does(new_log, asks, what):
+    """After as long as was set, once, and that it goes on."""
+    log, limits = asks(new_log()), Limits(waiting=timedelta(seconds=60))
+    last = log.at - timedelta(seconds=1)
+    log.wait(3000).add("user_message", output="the second one")
+    first, second = log.alerts(limits=limits)
+    assert (first.type, first.severity, first.timestamp) == ("waiting_for_user", "low", last + timedelta(seconds=60))
+    assert what in first.summary
+    assert (second.type, str(second.status), second.episode_id) == ("waiting_for_user", "recovered", first.episode_id)

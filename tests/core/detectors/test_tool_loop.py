@@ -320,8 +320,9 @@ def test_two_sub_agents_in_the_same_circle_are_two_incidents(log):
     for n in range(40):
         log.both(lane=("s1", "s2")[n // 4 % 2]).wait(100 if n % 4 else 700)
     alerts = [alert for alert in log.alerts() if alert.type == "tool_loop"]
-    assert [str(alert.status) for alert in alerts] == ["open", "open", "escalated", "escalated"]
-    assert len({alert.alert_id for alert in alerts}) == 4
+    assert [str(alert.status) for alert in alerts] == ["open"] * 2 + ["escalated"] * 4
+    assert len({alert.alert_id for alert in alerts}) == 6
+    assert len({alert.episode_id for alert in alerts}) == 2
 
 
 def test_long_parameters_are_compared_too(log):

@@ -1,0 +1,90 @@
+"""Accounts that have used up what they may."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+USED_UP = "You've hit your usage limit. Try again in 2 hours."
+
+
+def told(log, **more):
+    return [(str(alert.status), alert.timestamp, alert.detail) for alert in log.alerts(**more) if alert.type == "limit_reached"]
+
+
+def test_a_used_up_account_is_told_at_once(log):
+    """With its kind and when it is reset."""
+    log.both().add("error", error_message=USED_UP, error_category="rate_limit")
+    (alert,) = (alert for alert in log.alerts() if alert.type == "limit_reached")
+    assert (alert.detail["limit_kind"], alert.detail["resets_at"], alert.recommendation, alert.severity) == (
+        "usage",
+        "2026-02-09T12:00:02+00:00",
+        "wait_for_reset",
+        "medium",
+    )
+    assert alert.evidence[0].text == USED_UP
+
+
+def test_retries_that_help_are_no_news(log):
+    """Two rejected requests, and the third is answered."""
+    for _ in range(20):
+        log.both().add("error", error_message="429 Too Many Requests").add("error", error_message="429 Too Many Requests")
+    assert told(log) == []
+
+
+def test_a_rate_limit_that_retries_do_not_cure_is_told(log):
+    """At the third in a row, once."""
+    log.both()
+    for _ in range(5):
+        log.add("error", error_message="429 Too Many Requests")
+    ((status, at, detail),) = told(log)
+    assert (status, detail["limit_kind"]) == ("open", "rate")
+    assert (log.at - at).total_seconds() == 3
+
+
+def test_an_agent_that_gives_up_at_a_rate_limit_is_told_at_once(log):
+    """Its log says that it will not try again."""
+    log.both().add("error", error_message="429 Too Many Requests", retry=False)
+    assert len(told(log)) == 1
+
+
+def test_names_alone_are_judged_by_the_settings_rules(log):
+    """Rate limits there are what `error_loop` is for."""
+    for _ in range(3):
+        log.add("error", error_message="429 Too Many Requests", error_fingerprint="rate_limit")
+    assert log.told() == []
+
+
+@pytest.mark.parametrize("works", ["tool_call", "agent_output"])
+def test_an_agent_that_works_again_has_recovered(log, works):
+    """Whatever the error said of when."""
+    log.both().add("error", error_message=USED_UP).wait(600).add("error", error_message=USED_UP).wait(600).add(works, tool_name="Bash", output="On it.")
+    assert [status for status, _, _ in told(log)] == ["open", "recovered"]
+
+
+def test_a_limit_is_over_when_it_says_so(log):
+    """The second line has the time of the reset, and nobody was stuck until then."""
+    log.both().add("error", error_message=USED_UP)
+    assert [status for status, _, _ in told(log, until=log.at + timedelta(hours=1))] == ["open"]
+    assert log.starts("stuck_agent", until=log.at + timedelta(hours=2)) == 0
+    (_, _, _), (status, at, _) = told(log, until=log.at + timedelta(hours=3))
+    assert (status, at) == ("recovered", datetime(2026, 2, 9, 12, 0, 2, tzinfo=UTC))
+
+
+def test_who_does_not_go_on_after_a_reset_is_stuck(log):
+    """Its patience begins when it could have gone on."""
+    log.both().add("error", error_message=USED_UP)
+    (alert,) = (alert for alert in log.alerts(until=log.at + timedelta(hours=2, minutes=10)) if alert.type == "stuck_agent")
+    assert alert.timestamp == datetime(2026, 2, 9, 12, 8, 2, tzinfo=UTC)
+
+
+def test_a_reset_of_next_week_is_waited_for(log):
+    """Longer than a silent attempt is remembered otherwise."""
+    log.both().add("error", error_message="You've hit your weekly limit · resets Feb 12, 5am (UTC)")
+    assert [status for status, _, _ in told(log, until=log.at + timedelta(days=4))] == ["open", "recovered"]
+
+
+def test_an_account_without_a_known_reset_makes_its_agent_wait_for_a_limit(log):
+    """A long silence says what it waits for."""
+    log.both().add("error", error_message="Your credit balance is too low")
+    (alert,) = (alert for alert in log.alerts(until=log.at + timedelta(minutes=10)) if alert.type == "stuck_agent")
+    assert alert.detail["waiting_for"] == "limit"
