@@ -165,7 +165,8 @@ def _write(fd: int, part: bytes) -> None:
 
 def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
     """Its JSON, piece by piece: after one piece of 11 MB (10,000 files) the process stays larger by as much."""
-    before, _, after = _encode(msgspec.structs.replace(checkpoint, cursors=[], engine=Snapshot())).partition(b'[],"engine":{"scopes":{}}')
+    rest = msgspec.structs.replace(checkpoint, cursors=[], engine=msgspec.structs.replace(checkpoint.engine, scopes={}))
+    before, _, after = _encode(rest).partition(b'[],"engine":{"scopes":{}')
     yield before + b"["
     for start in range(0, len(checkpoint.cursors), BATCH):
         yield (b"," if start else b"") + _encode(checkpoint.cursors[start : start + BATCH])[1:-1]
@@ -178,7 +179,7 @@ def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
             yield comma + _encode(batch)[1:-1]
             comma = b","
         yield b'},"ended":' + _encode(scope.ended) + b',"ended_before":' + _encode(scope.ended_before) + b"}"
-    yield b"}}" + after
+    yield b"}" + after
 
 
 def _place(directory: Path) -> Place:

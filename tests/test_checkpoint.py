@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agentwatch import checkpoint
 from agentwatch.checkpoint import NAME, Checkpoint, FaultCount
 from agentwatch.core.engine import Scope, Snapshot
+from agentwatch.core.recordings import Recording
 from agentwatch.core.state import Cycle, Episode, Failure, Failures, Lane, Loops, Same, Session, Talk, Window
 from agentwatch.model import NO_MEMORY, AlertPosition, Context, Cursor, Data, Event, Fault
 
@@ -52,7 +53,7 @@ LANES = st.builds(
     said=st.none() | TEXT,
     talk=st.none() | st.builds(Talk, PLACES, PLACES, PLACES, TEXT, TIMES, PLACES),
     last_failure=st.none() | TEXT,
-    owes=st.sampled_from(["model", "user"]),
+    owes=st.sampled_from(["model", "user", "leave"]),
 )
 EPISODES = st.builds(Episode, TEXT, TIMES, TIMES, st.integers(0, 2**53), st.integers(0, 2**53), st.integers(0, 9), st.booleans())
 SESSIONS = st.builds(
@@ -90,7 +91,11 @@ CHECKPOINTS = st.builds(
         ),
         max_size=3,
     ),
-    engine=st.builds(Snapshot, st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2)),
+    engine=st.builds(
+        Snapshot,
+        st.dictionaries(TEXT, st.builds(Scope, st.dictionaries(TEXT, SESSIONS, max_size=2)), max_size=2),
+        recorded=st.dictionaries(TEXT, st.lists(st.builds(Recording, TEXT, TEXT, TIMES, st.none() | TIMES), max_size=2), max_size=2),
+    ),
     events=PLACES,
     alerts_by_type=st.dictionaries(TEXT, PLACES, max_size=3),
     faults=st.lists(st.builds(FaultCount, st.builds(Fault, TEXT, PLACES, TEXT, TEXT), PLACES), max_size=3),
