@@ -165,8 +165,8 @@ def _write(fd: int, part: bytes) -> None:
 
 def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
     """Its JSON, piece by piece: after one piece of 11 MB (10,000 files) the process stays larger by as much."""
-    rest = msgspec.structs.replace(checkpoint.engine, scopes={})
-    before, _, after = _encode(msgspec.structs.replace(checkpoint, cursors=[], engine=rest)).partition(b'[],"engine":{"scopes":{}')
+    rest = msgspec.structs.replace(checkpoint, cursors=[], engine=msgspec.structs.replace(checkpoint.engine, scopes={}))
+    before, _, after = _encode(rest).partition(b'[],"engine":{"scopes":{}')
     yield before + b"["
     for start in range(0, len(checkpoint.cursors), BATCH):
         yield (b"," if start else b"") + _encode(checkpoint.cursors[start : start + BATCH])[1:-1]

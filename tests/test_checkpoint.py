@@ -53,7 +53,7 @@ LANES = st.builds(
     said=st.none() | TEXT,
     talk=st.none() | st.builds(Talk, PLACES, PLACES, PLACES, TEXT, TIMES, PLACES),
     last_failure=st.none() | TEXT,
-    owes=st.sampled_from(["model", "user"]),
+    owes=st.sampled_from(["model", "user", "leave"]),
 )
 USD = st.floats(0, 1e12)
 EPISODES = st.builds(Episode, TEXT, TIMES, TIMES, st.integers(0, 2**53), st.integers(0, 2**53), TIMES, USD, USD, st.integers(0, 9), st.booleans())

@@ -345,6 +345,11 @@ class Scribe:
         _collect_warnings(self._recorder.complain)
         self._logger = AgentLogger(self._subject.attempt_id, **self._fields())
         self._logger.start()
+        if self._subject.executor in NAMES.values():
+            # Whose session it is must be said before the agent does anything: its first word takes it longer than this.
+            from agentwatch.formats.registry import recognise
+
+            recognise("", [])
         if self._judging:
             self._engine = _engine(self._judging)
             self._judge("session_start", Detail(prompt_type="initial"))
