@@ -5,7 +5,6 @@ that is not given, by `AGENTWATCH_CONFIG`, `.env`, the environment, flags. A fil
 data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says what the library is used for.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -381,6 +380,8 @@ def _check_key(path: str, file: Path, *, is_trusted: bool) -> None:
 
 
 def _nearest_name(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415  # 3 ms, for those who misspelt something
+
     return f"the nearest known name is `{difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]}`"
 
 

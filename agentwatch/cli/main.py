@@ -73,7 +73,7 @@ def run(
     In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
     SIGHUP reads the settings again.
     """
-    gc.disable()  # what is imported now stays: looking for garbage in it again and again costs 10 ms of the start
+    gc.disable()  # as in `__main__`
     from agentwatch.apps import daemon
 
     gc.freeze()
