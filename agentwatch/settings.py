@@ -305,6 +305,10 @@ def _files(cwd: Path, environ: Mapping[str, str], home: Path | None, config: Pat
     nearest = _nearest_file(cwd)
     if nearest and any(_is_there(path) and nearest.samefile(path) for path in (user, given) if path):
         nearest = None
+    for found in (user, nearest):
+        # Who names a pipe wants it read; one that is found in the way would be waited for without end.
+        if found and not found.is_file():
+            raise SettingsError(f"`{found}`: no regular file", hint="move it away: settings are read from what has this name")
     return [(path, is_trusted) for path, is_trusted in ((user, True), (nearest, False), (given, True)) if path]
 
 
