@@ -199,14 +199,23 @@ def main() -> None:
         # typer makes a SystemExit of a closed pipe, with the code of a failure.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # what is left to flush goes nowhere
+        _forget_output()
         code = 0
     except OSError as error:
         what = f"`{error.filename}`: " if error.filename else ""
         code = _refuse(f"{what}{error.strerror or error}", None, 1)
     except KeyboardInterrupt:
         code = 130
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
     sys.exit(code)
+
+
+def _forget_output() -> None:
+    """What could not be written goes nowhere: the interpreter would try once more at its end, and fail with words and a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # as `main` has set it
 
 
 def _refuse(message: str, hint: str | None, code: int) -> int:
