@@ -154,7 +154,7 @@ def alerts(
     from agentwatch.ui.page import show
 
     directory = _load(log_dir, config).settings.logs.dir
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt)
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, tell=_say)
     if not found:
         _say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
     for alert in found:
