@@ -171,6 +171,17 @@ def test_what_is_in_the_alert_log_s_place_is_told_with_its_remedy(place, make, w
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--log-dir", "--config"])
+@pytest.mark.parametrize("command", ["run", "status", "alerts"])
+def test_an_empty_path_is_refused(place, command, option):
+    """`--log-dir "$LOGS"` where LOGS is not set: the working directory is not what was meant."""
+    done = place.run(command, option, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: Invalid value for '{option}': it is empty\n\nhint: see `agentwatch {command} --help`\n"
+    assert not place.logs.exists()
+    assert list(place.base.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
