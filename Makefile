@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
-SOURCES := agentwatch tests benchmarks fuzz
+SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture e2e-agents fuzz lock clean
+.PHONY: help run demo test check bench torture e2e-agents fuzz lock prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
 	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
+
+prices: .venv/dev.stamp ## make the price list anew, of the locked genai-prices
+	$(BIN)/python -m tools.prices
 
 clean: ## remove what was installed and cached
 	rm -rf .venv .cache/agents .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

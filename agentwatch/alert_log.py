@@ -39,13 +39,15 @@ REFUSED = {
 
 class AlertLog:
     """Owned by one process. `wait` is called, with what went wrong, between two tries to write to a full disk; it may raise to give up.
+    It is called with None when a try has succeeded after that.
 
     Raises StorageError where the file cannot be opened: at the start, and after somebody put something else in its place.
     """
 
-    def __init__(self, path: Path, position: AlertPosition | None, wait: Callable[[OSError], None]) -> None:
+    def __init__(self, path: Path, position: AlertPosition | None, wait: Callable[[OSError | None], None]) -> None:
         self._path = path
         self._wait = wait
+        self._is_waiting = False
         self._dirty = False
         try:
             self._fd = self._open()
@@ -74,7 +76,8 @@ class AlertLog:
                 os.fdatasync(self._fd)
                 self._dirty = False
             except OSError as error:
-                self._wait(error)
+                self._try_later(error)
+        self._goes_on()
 
     def position(self) -> AlertPosition:
         """To be saved with the cursors, after `sync`."""
@@ -147,8 +150,18 @@ class AlertLog:
                     raise
                 if written and self._is_taken_back(start):
                     written = 0
-                self._wait(error)
+                self._try_later(error)
         self._dirty = True
+        self._goes_on()
+
+    def _try_later(self, error: OSError) -> None:
+        self._is_waiting = True
+        self._wait(error)
+
+    def _goes_on(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._wait(None)
 
     def _is_taken_back(self, size: int) -> bool:
         """Half a batch should not stand there while we wait: a reader would see a torn line. Where it must, the rest follows it."""
@@ -172,7 +185,7 @@ class AlertLog:
         except OSError as error:
             if error.errno not in (*FULL, errno.ENOENT):
                 raise StorageError(f"`{self._path}` cannot be written: {error.strerror}", hint="see what `agentwatch doctor` says of it") from error
-            self._wait(error)
+            self._try_later(error)
             return False
         self.sync()
         os.close(self._fd)

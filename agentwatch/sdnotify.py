@@ -1,7 +1,6 @@
 """Tells systemd how we are, when it asks. The protocol of sd_notify(3) in its plain form."""
 
 import os
-import socket
 from collections.abc import Mapping
 
 
@@ -19,6 +18,8 @@ class Notifier:
         """One datagram, e.g. `send(READY=1, STATUS="watching")`. A manager that does not listen is no error."""
         if not self._address:
             return
+        import socket  # noqa: PLC0415  # 2 ms, for those whom a manager started
+
         message = "\n".join(f"{name}={value}" for name, value in state.items()).encode()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             try:

@@ -5,7 +5,6 @@ that is not given, by `AGENTWATCH_CONFIG`, `.env`, the environment, flags. A fil
 data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says what the library is used for.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -350,6 +349,10 @@ def _files(cwd: Path, environ: Mapping[str, str], home: Path | None, config: Pat
     nearest = _nearest_file(cwd)
     if nearest and any(_is_there(path) and nearest.samefile(path) for path in (user, given) if path):
         nearest = None
+    for found in (user, nearest):
+        # Who names a pipe wants it read; one that is found in the way would be waited for without end.
+        if found and not found.is_file():
+            raise SettingsError(f"`{found}`: no regular file", hint="move it away: settings are read from what has this name")
     return [(path, is_trusted) for path, is_trusted in ((user, True), (nearest, False), (given, True)) if path]
 
 
@@ -452,6 +455,8 @@ def _check_key(path: str, file: Path, *, is_trusted: bool) -> None:
 
 
 def _nearest_name(name: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415  # 3 ms, for those who misspelt something
+
     return f"the nearest known name is `{difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]}`"
 
 

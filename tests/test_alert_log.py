@@ -162,12 +162,12 @@ def test_a_directory_that_is_gone_is_waited_for(path):
     waits = []
 
     def wait(error):
-        waits.append(error.errno)
-        path.parent.mkdir()
+        waits.append(error and error.errno)
+        path.parent.mkdir(exist_ok=True)
 
     log._wait = wait
     log.append([alert(1)])
-    assert waits == [errno.ENOENT]
+    assert waits == [errno.ENOENT, None]
     assert numbers(path) == [1]
 
 
@@ -305,9 +305,9 @@ def test_of_ids_that_nothing_came_for_the_newest_are_kept(path, monkeypatch):
 
 
 def test_a_full_disk_is_waited_for_and_leaves_no_half_batch(path, monkeypatch):
-    """What was written of the batch is taken back before the wait."""
+    """What was written of the batch is taken back before the wait, and its end is told."""
     waits, real = [], os.write
-    log = opened(path, wait=lambda error: waits.append((error.errno, path.read_bytes())))
+    log = opened(path, wait=lambda error: waits.append((error and error.errno, path.read_bytes())))
     log.append([alert(1)])
     before = path.read_bytes()
 
@@ -325,8 +325,10 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_batch(path, monkeypatch):
 
     monkeypatch.setattr(os, "write", write)
     log.append([alert(2), alert(3)])
-    assert waits == [(errno.ENOSPC, before)] * 2
-    assert numbers(path) == [1, 2, 3]
+    assert waits == [*[(errno.ENOSPC, before)] * 2, (None, path.read_bytes())]
+    log.append([alert(4)])
+    assert len(waits) == 3
+    assert numbers(path) == [1, 2, 3, 4]
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=20), st.integers(0, 400))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agentwatch.formats.registry import CONTAINERS, FORMATS
+
 ROOT = Path(__file__).parents[1]
 
 HEAVY = {
@@ -24,15 +26,15 @@ HEAVY = {
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """Return the top-level packages that a fresh interpreter imports when it is called like this."""
+    """Return the modules that a fresh interpreter imports when it is called like this."""
     done = subprocess.run([sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return {name.split(".")[0] for name in re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE)}
+    return set(re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE))
 
 
 def test_the_look_at_imports_sees_what_is_loaded():
     """An import inside a call is seen too: without this the two promises below would hold for a broken look."""
-    assert {"json", "email"} <= loaded_by("-c", "import json\ndef f(): import email.message\nf()")
+    assert {"json", "email", "email.message"} <= loaded_by("-c", "import json\ndef f(): import email.message\nf()")
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,9 @@ def test_the_look_at_imports_sees_what_is_loaded():
 def test_no_heavy_library_is_loaded(arguments):
     """Who asks for help does not wait for a client of some service."""
     assert loaded_by(*arguments) & HEAVY == set()
+
+
+def test_a_daemon_that_has_met_no_file_has_loaded_no_decoder():
+    """They are many, and each machine has the logs of few agents."""
+    decoders = {f"agentwatch.formats.{row.module}" for row in (*FORMATS.values(), *CONTAINERS.values())}
+    assert loaded_by("-c", "import agentwatch.apps.daemon") & decoders == set()

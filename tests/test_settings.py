@@ -1,7 +1,9 @@
 """The layers of settings, where each value came from, and what is refused."""
 
+import os
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,6 +95,27 @@ def test_each_layer_wins_over_those_below_it(place):
         (17, "flag"),
     ]
     assert read(place, config=given).files == (user, nearest, given, dotenv)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "directory"])
+@pytest.mark.parametrize("name", ["project/agentwatch.toml", "home/.config/agentwatch/agentwatch.toml"], ids=["nearest", "user's"])
+def test_what_is_no_file_is_refused_and_not_waited_for(place, name, make):
+    """Whoever may write to a directory above could hang every command that loads settings."""
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    with pytest.raises(SettingsError, match=f"`{path}`: no regular file"):
+        read(place)
+
+
+def test_a_pipe_may_be_named(place):
+    """`--config <(…)` of a shell."""
+    path = place / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(threshold(13),))
+    writer.start()
+    assert read(place, config=path).settings.error_loop.threshold == 13
+    writer.join()
 
 
 def test_layers_are_merged_key_by_key(place):
@@ -376,9 +399,8 @@ def test_a_file_that_cannot_be_read_is_named(place):
     """A folder in the place of the file, and a `--config` that is not there, end in one line."""
     with pytest.raises(SettingsError, match=r"nowhere.toml`: cannot be read: No such file or directory"):
         read(place, config=Path("nowhere.toml"))
-    (place / "project" / "agentwatch.toml").mkdir()
-    with pytest.raises(SettingsError, match=r"agentwatch.toml`: cannot be read: Is a directory"):
-        read(place)
+    with pytest.raises(SettingsError, match=r"project`: cannot be read: Is a directory"):
+        read(place, config=place / "project")
 
 
 @given(content=st.binary(max_size=200))

@@ -19,16 +19,28 @@ AlertLine = dict[str, Any]
 SEVERITY: dict[str, Style] = {"low": "", "medium": "warn", "high": "bad"}
 
 
-def read(log_dir: Path, *, since: datetime | None = None, types: Iterable[str] = (), attempt: str | None = None) -> list[AlertLine]:
+def _unheard(_said: str) -> None:
+    """For those who ask for what there is, and have nobody to tell what there is not."""
+
+
+def read(
+    log_dir: Path,
+    *,
+    since: datetime | None = None,
+    types: Iterable[str] = (),
+    attempt: str | None = None,
+    tell: Callable[[str], None] = _unheard,
+) -> list[AlertLine]:
     """The alerts in `log_dir`, oldest first. `attempt`: an attempt's id or its beginning; no `types`: all of them.
 
     A line that is no alert is passed over, as is the half of one at the end. An alert that stands in two files, because one is the
-    other's copy, is told once. Raises StorageError where a file cannot be read.
+    other's copy, is told once. `tell` hears of each rotated file of which not all could be read. Raises StorageError where the alert
+    log itself cannot be.
     """
     chosen = set(types)
     found: dict[str, tuple[datetime, AlertLine]] = {}
     for path in files(log_dir):
-        for alert in _alerts(path):
+        for alert in _alerts(path) if path.name == NAME else _old_alerts(path, tell):
             at = moment(alert)
             if at is None or (since and at < since) or (chosen and alert["type"] not in chosen):
                 continue
@@ -97,14 +109,31 @@ def _text(alert: AlertLine, name: str) -> str:
 
 
 def _alerts(path: Path) -> Iterator[AlertLine]:
-    opened: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as lines:
-            for line in lines:
-                alert = parse(line) if line.endswith(b"\n") else None
-                if alert is not None:
-                    yield alert
-    except (EOFError, zlib.error):
-        return  # an archive that is cut off or damaged: what stood before that was told
+        yield from _lines(path)
     except OSError as error:
         raise StorageError(f"cannot read `{path}`: {error.strerror or error}", hint="ask as the user who runs the daemon") from error
+
+
+def _old_alerts(path: Path, tell: Callable[[str], None]) -> Iterator[AlertLine]:
+    """Those of a rotated file, as far as it can be read."""
+    is_void = True
+    try:
+        for alert in _lines(path):
+            is_void = False
+            yield alert
+        if is_void and path.suffix != ".gz" and path.stat().st_size:
+            tell(f"`{path}` holds no line that is an alert")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        tell(f"`{path}` is damaged: {error}")
+    except OSError as error:
+        tell(f"`{path}` cannot be read: {error.strerror or error}")
+
+
+def _lines(path: Path) -> Iterator[AlertLine]:
+    opened: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as lines:
+        for line in lines:
+            alert = parse(line) if line.endswith(b"\n") else None
+            if alert is not None:
+                yield alert

@@ -68,7 +68,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     held = setup.lock(setup.state_dir(log_dir))
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
-    log = AlertLog(log_dir / ALERTS, None, _complain_and_wait(report))
+    log = AlertLog(log_dir / ALERTS, None, _patience(report, lambda _error: time.sleep(1.0)))
     try:
         fresh = read_everything(loaded, environ, home, until, pipeline, log)
         log.sync()
@@ -138,10 +138,20 @@ def _is_half_line(path: str, offset: int, max_line_bytes: int) -> bool:
     return b"\n" not in data and bool(data.strip(b"\0\t\r "))
 
 
-def _complain_and_wait(report: Report) -> Callable[[OSError], None]:
-    def wait(error: OSError) -> None:
-        report(f"cannot write alerts: {error.strerror}; trying again")
-        time.sleep(1.0)
+def _patience(report: Report, pause: Callable[[OSError], None]) -> Callable[[OSError | None], None]:
+    """What an alert log calls while it cannot be written: waits, and tells once why, and when it is over."""
+    told: str | None = None
+
+    def wait(error: OSError | None) -> None:
+        nonlocal told
+        if error is None:
+            told = None
+            report("alerts can be written again")
+            return
+        if error.strerror != told:
+            told = error.strerror
+            report(f"cannot write alerts: {told}; waiting")
+        pause(error)
 
     return wait
 
@@ -235,7 +245,7 @@ class Daemon:
                 f"the checkpoint is not used ({problem}) and set aside as `{checkpoint.NAME}.bad`: reading all logs again; alerts that stand in the file are not written twice"
             )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
-        log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, self._wait_for_disk(pipeline))
+        log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
         cursors = saved.cursors if saved else []
         tailer = _tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
         wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
@@ -278,7 +288,6 @@ class Daemon:
 
         def wait(error: OSError) -> None:
             pipeline.fault(Fault(ALERTS, 0, "directory_gone" if error.errno == errno.ENOENT else "disk_full", error.strerror or str(error)))
-            self._report(f"cannot write alerts: {error.strerror}; waiting")
             self._systemd.send(WATCHDOG=1)
             if self._stopping or (self._watch is not None and self._pause(self._watch)):
                 raise Stopped

@@ -75,7 +75,7 @@ def run(
     In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
     SIGHUP reads the settings again.
     """
-    gc.disable()  # what is imported now stays: looking for garbage in it again and again costs 10 ms of the start
+    gc.disable()  # as in `__main__`
     from agentwatch.apps import daemon
 
     gc.freeze()
@@ -156,7 +156,7 @@ def alerts(
     from agentwatch.ui.page import show
 
     directory = _load(log_dir, config).settings.logs.dir
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt)
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, tell=_say)
     if not found:
         _say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
     for alert in found:
@@ -201,14 +201,23 @@ def main() -> None:
         # typer makes a SystemExit of a closed pipe, with the code of a failure.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # what is left to flush goes nowhere
+        _forget_output()
         code = 0
     except OSError as error:
         what = f"`{error.filename}`: " if error.filename else ""
         code = _refuse(f"{what}{error.strerror or error}", None, 1)
     except KeyboardInterrupt:
         code = 130
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
     sys.exit(code)
+
+
+def _forget_output() -> None:
+    """What could not be written goes nowhere: the interpreter would try once more at its end, and fail with words and a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]  # as `main` has set it
 
 
 def _refuse(message: str, hint: str | None, code: int) -> int:

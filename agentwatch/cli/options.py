@@ -9,8 +9,16 @@ import typer
 
 from agentwatch.errors import UsageError
 
-LogDir = Annotated[Path | None, typer.Option("--log-dir", metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A settings file that is trusted. [env: AGENTWATCH_CONFIG]")]
+
+def path(text: str) -> Path:
+    """What `text` names. An empty one is refused: it is a variable that was not set, and would mean the working directory."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return Path(text)
+
+
+LogDir = Annotated[Path | None, typer.Option("--log-dir", parser=path, metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
+Config = Annotated[Path | None, typer.Option("--config", parser=path, metavar="FILE", help="A settings file that is trusted. [env: AGENTWATCH_CONFIG]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 _AGO = re.compile(r"(\d{1,6})([smhdw])")

@@ -1,8 +1,7 @@
 """Amp's threads: one JSON document each, rewritten at every change. Facts, traps and omissions stand in `README.md` beside this file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -162,12 +161,6 @@ class Decoder(Speaker):
 def decoder(memory: msgspec.Raw, _origin: Origin) -> Decoder:
     """Continue a thread."""
     return Decoder(msgspec.json.decode(memory, type=Memory | None))
-
-
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folder with the threads, existing or not."""
-    named, data = environ.get("AMP_DATA_DIR", ""), environ.get("XDG_DATA_HOME", "")
-    return [(Path(named) if named else (Path(data) if data else home / ".local" / "share") / "amp") / "threads"]
 
 
 def _identify(index: int, said: tuple[bytes, _Message]) -> tuple[str, float]:

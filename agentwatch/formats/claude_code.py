@@ -2,10 +2,9 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -234,14 +233,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folders with transcripts, existing or not. `CLAUDE_CONFIG_DIR` (a comma-separated list) replaces the usual two."""
-    if named := [name.strip() for name in environ.get("CLAUDE_CONFIG_DIR", "").split(",") if name.strip()]:
-        roots = [home / name[2:] if name.startswith("~/") else Path(name) for name in named]
-    else:
-        config = environ.get("XDG_CONFIG_HOME")
-        roots = [home / ".claude", (Path(config) if config else home / ".config") / "claude"]
-    return [root / "projects" for root in dict.fromkeys(roots)]
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a transcript."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _problem(entry: Entry, time: datetime | None) -> tuple[str, str] | None:

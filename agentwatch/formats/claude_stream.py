@@ -1,7 +1,6 @@
 """What `claude -p --output-format stream-json` prints: lines become events. The facts stand in `README.md` beside this file."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import msgspec
 
@@ -102,9 +101,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(_environ: Mapping[str, str], _home: Path) -> list[Path]:
-    """None of its own: it is printed."""
-    return []
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a stream."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _facts(entry: _Line, memory: Memory) -> list[Fact] | None:

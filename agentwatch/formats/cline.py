@@ -1,19 +1,17 @@
 """Cline's and Roo Code's tasks: what a task's window showed, one JSON list, rewritten at every change. Facts, traps and omissions stand in `README.md` beside this file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from agentwatch.formats.documents import Elements, Origin, Speaker, at_ms, changing, element, listed, parsed
 from agentwatch.formats.lenient import kind_of
+from agentwatch.formats.places import CLINE_EXTENSIONS
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
 
 NAME = "cline"
 
-_EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
-_EXTENSIONS = {"saoudrizwan.claude-dev": "CLINE", "rooveterinaryinc.roo-cline": "ROO"}
 """Names of the extensions, and of the executors that they are."""
 
 SILENT = frozenset(
@@ -87,7 +85,7 @@ class Decoder(Speaker):
     def __init__(self, memory: Memory | None, origin: Origin) -> None:
         self.memory = memory or Memory()
         self._attempt = origin.source.rpartition("/")[0].rpartition("/")[2]
-        executor = next((executor for extension, executor in _EXTENSIONS.items() if extension in origin.source), "CLINE")
+        executor = next((executor for extension, executor in CLINE_EXTENSIONS.items() if extension in origin.source), "CLINE")
         self.speaker = Context(session_id=self._attempt, executor=executor)
 
     @property
@@ -144,14 +142,6 @@ class Decoder(Speaker):
 def decoder(memory: msgspec.Raw, origin: Origin) -> Decoder:
     """Continue a task."""
     return Decoder(msgspec.json.decode(memory, type=Memory | None), origin)
-
-
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folders with the tasks, existing or not: of each extension in each editor, and of those that serve an editor elsewhere."""
-    config = environ.get("XDG_CONFIG_HOME", "")
-    bases = [(Path(config) if config else home / ".config") / editor for editor in _EDITORS]
-    bases += [home / server / "data" for server in (".vscode-server", ".cursor-server")]
-    return [base / "User" / "globalStorage" / extension / "tasks" for base in bases for extension in _EXTENSIONS]
 
 
 def _identify(index: int, shown: tuple[bytes, _Shown]) -> tuple[str, float]:

@@ -1,10 +1,9 @@
 """Codex CLI's rollouts: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -329,11 +328,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folders with rollouts, existing or not: those of `CODEX_HOME`, usually `~/.codex`."""
-    named = environ.get("CODEX_HOME")
-    codex = Path(named) if named else home / ".codex"
-    return [codex / "sessions", codex / "archived_sessions"]
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a rollout."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _bare_kind(entry: _Line) -> str:

@@ -1,10 +1,9 @@
 """What `codex exec --json` prints: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -106,9 +105,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return any(_starts(line) for line in lines)
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """None of its own: who runs `codex exec --json` decides where its output goes."""
-    return []
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a stream."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _starts(line: bytes) -> bool:

@@ -1,8 +1,7 @@
 """GitHub Copilot CLI's `events.jsonl`: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -230,11 +229,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folders with sessions, existing or not. `COPILOT_HOME` replaces `~/.copilot`."""
-    named = environ.get("COPILOT_HOME", "").strip()
-    root = Path(named) if named else home / ".copilot"
-    return [root / "session-state", root / "history-session-state"]
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _unread(entry: _Entry) -> tuple[str, str] | None:

@@ -1,7 +1,6 @@
 """Factory Droid's session files: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -109,9 +108,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """The folder with the sessions, existing or not. The agent knows no variable for it."""
-    return [home / ".factory" / "sessions"]
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _remember(entry: _Entry, memory: Memory) -> None:

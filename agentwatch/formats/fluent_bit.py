@@ -1,11 +1,11 @@
 """Fluent Bit's `out_file`: its default lines, `format plain`, and the `json_lines` of its other outputs. The facts stand in `README.md`."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from agentwatch.formats.program import Log, json_fields
+import msgspec
+
+from agentwatch.formats.program import Log, Memory, json_fields
 
 NAME = "fluent-bit"
 
@@ -34,6 +34,6 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return any(fields.log or (fields.date and fields.message) for fields in filter(None, map(json_fields, lines)))
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """None of its own: programs log into the log directory."""
-    return []
+def decoder(source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a log."""
+    return Decoder(source, msgspec.json.decode(memory, type=Memory | None))

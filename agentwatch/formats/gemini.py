@@ -1,9 +1,8 @@
 """Gemini CLI's session logs and its `--output-format stream-json`: lines become events. Facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -214,10 +213,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folder with the projects' sessions, existing or not. `GEMINI_CLI_HOME` replaces the home, not `.gemini`."""
-    named = environ.get("GEMINI_CLI_HOME", "").strip()
-    return [(Path(named) if named else home) / ".gemini" / "tmp"]
+def decoder(source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None), source)
 
 
 def _time(entry: _Entry) -> datetime | None:

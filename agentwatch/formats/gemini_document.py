@@ -15,8 +15,6 @@ from agentwatch.model import NOTHING, Context, Time
 
 NAME = "gemini-document"
 
-places = gemini.places
-
 
 class _Document(msgspec.Struct, gc=False, rename="camel"):
     session_id: str | None = None

@@ -1,9 +1,9 @@
 """Kimi Code's `wire.jsonl`: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -176,10 +176,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """The folder with the sessions, existing or not; `KIMI_CODE_HOME` names the one it is in."""
-    root = environ.get("KIMI_CODE_HOME")
-    return [(Path(root) if root else home / ".kimi-code") / "sessions"]
+def decoder(source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(source, msgspec.json.decode(memory, type=Memory | None))
 
 
 def _of(source: str) -> tuple[str, str | None]:

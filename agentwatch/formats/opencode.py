@@ -1,8 +1,7 @@
 """OpenCode's database and its exported sessions: messages and their parts become events. Facts, traps and omissions stand in `README.md` beside this file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -355,12 +354,6 @@ def decoder(memory: msgspec.Raw, origin: Origin) -> Decoder:
 def export_decoder(memory: msgspec.Raw, origin: Origin) -> ExportDecoder:
     """Continue an exported session."""
     return ExportDecoder(msgspec.json.decode(memory, type=ExportMemory | None), origin)
-
-
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folder with the databases, existing or not."""
-    named = environ.get("XDG_DATA_HOME", "")
-    return [(Path(named) if named else home / ".local" / "share") / "opencode"]
 
 
 def _exported(raw: msgspec.Raw) -> tuple[bytes, _Exported]:

@@ -1,8 +1,7 @@
 """OpenHands' conversations: a folder with one JSON file an event, and a document with the state. Facts, traps and omissions stand in `README.md` beside this file."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -274,12 +273,6 @@ def decoder(memory: msgspec.Raw, origin: Origin) -> Decoder:
 def state_decoder(memory: msgspec.Raw, origin: Origin) -> StateDecoder:
     """Continue a conversation's state."""
     return StateDecoder(msgspec.json.decode(memory, type=StateMemory | None), origin)
-
-
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folders with the conversations, existing or not: of version 1, and of the server before it."""
-    named = environ.get("OPENHANDS_CONVERSATIONS_DIR", "")
-    return [Path(named) if named else home / ".openhands" / "conversations", home / ".openhands" / "sessions"]
 
 
 def conversation(source: str) -> str:

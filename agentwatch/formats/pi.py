@@ -1,8 +1,7 @@
 """pi's session files: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -145,16 +144,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """The folder with the sessions, existing or not. `PI_CODING_AGENT_SESSION_DIR` names it, `PI_CODING_AGENT_DIR` the one it is in."""
-    if sessions := environ.get("PI_CODING_AGENT_SESSION_DIR"):
-        return [_expanded(sessions, home)]
-    agent = environ.get("PI_CODING_AGENT_DIR")
-    return [(_expanded(agent, home) if agent else home / ".pi" / "agent") / "sessions"]
-
-
-def _expanded(path: str, home: Path) -> Path:
-    return home if path == "~" else home / path[2:] if path.startswith("~/") else Path(path)
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _remember(entry: _Entry, memory: Memory) -> None:

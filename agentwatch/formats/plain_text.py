@@ -1,11 +1,11 @@
 """Plain lines of text, as programs have always logged. The facts stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+
+import msgspec
 
 from agentwatch.formats.lenient import BLANK
-from agentwatch.formats.program import Log
+from agentwatch.formats.program import Log, Memory
 
 NAME = "plain-text"
 
@@ -28,6 +28,6 @@ def recognise(path: str, lines: list[bytes]) -> bool:
     return any(said) and not any(line.startswith(_JSON) or _NO_TEXT.search(line) for line in said)
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """None of its own: programs log into the log directory."""
-    return []
+def decoder(source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a log."""
+    return Decoder(source, msgspec.json.decode(memory, type=Memory | None))

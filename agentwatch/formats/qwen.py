@@ -1,9 +1,8 @@
 """Qwen Code's chat recordings: lines become events. The facts, traps and omissions stand in `README.md` beside this file."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -225,11 +224,9 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return False
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """List the folder with the projects' chats, existing or not. `QWEN_RUNTIME_DIR`, else `QWEN_HOME`, replaces `~/.qwen`."""
-    named = environ.get("QWEN_RUNTIME_DIR", "").strip() or environ.get("QWEN_HOME", "").strip()
-    root = home / named.removeprefix("~").lstrip("/") if named.startswith("~") else Path(named)
-    return [(root if named else home / ".qwen") / "projects"]
+def decoder(_source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a session."""
+    return Decoder(msgspec.json.decode(memory, type=Memory | None))
 
 
 def _problem(entry: _Entry, time: datetime | None) -> tuple[str, str] | None:

@@ -1,100 +1,66 @@
-"""The tables of formats. A format joins with one file and one row."""
+"""The tables of formats. A format joins with one file and one row.
+
+A row says what is asked of a format before a file of it is met; its module is imported with the first file that may be one. All of them
+together take as long as everything else that a daemon does before it watches.
+"""
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from importlib import import_module
 from types import ModuleType
 from typing import Literal, NamedTuple, cast
 
 import msgspec
 
-from agentwatch.formats import (
-    amp,
-    canonical,
-    claude_code,
-    claude_stream,
-    cline,
-    codex,
-    codex_exec,
-    copilot,
-    droid,
-    fluent_bit,
-    gemini,
-    gemini_document,
-    kimi,
-    opencode,
-    openhands,
-    pi,
-    plain_text,
-    program,
-    qwen,
-    swe_agent,
-    winston,
-)
+from agentwatch.formats import places
 from agentwatch.formats.documents import Origin, Whole
+from agentwatch.formats.places import Places
 from agentwatch.model import Format
 
 
 class Row(NamedTuple):
-    """`recognise` decides by a file's first lines, `places` names the folders of the agent itself, `decoder` reads a file's lines.
-
-    A decoder is given the source's name (`Cursor.source`), and what it remembered before a restart.
-    """
+    """A format of append-only lines. Its `module` has `recognise`, which decides by a file's first lines, and `decoder`."""
 
     name: str
-    recognise: Callable[[str, list[bytes]], bool]
-    places: Callable[[Mapping[str, str], Path], list[Path]]
-    decoder: Callable[[str, msgspec.Raw], Format]
+    module: str
+    places: Places = places.nowhere
+
+    def recognise(self, path: str, lines: list[bytes]) -> bool:
+        """Whether the first lines of the file at `path` are in this format."""
+        return bool(_load(self.module).recognise(path, lines))
+
+    def decoder(self, source: str, memory: msgspec.Raw) -> Format:
+        """What reads a file's lines, given the source's name (`Cursor.source`) and what it remembered before a restart."""
+        return cast("Format", _load(self.module).decoder(source, memory))
 
 
-def _native(module: ModuleType) -> Row:
-    """The row of a format whose decoder remembers, made of what its module defines."""
-    memory_type = module.Memory | None
-    return Row(
-        module.NAME, module.recognise, module.places, lambda _source, memory: cast("Format", module.Decoder(msgspec.json.decode(memory, type=memory_type)))
-    )
+def _load(module: str) -> ModuleType:
+    return import_module(f"agentwatch.formats.{module}")
 
 
-def _by_source(module: ModuleType, memory_type: type[msgspec.Struct]) -> Row:
-    """The row of a format whose lines do not say whose they are: the source's name does."""
-    saved = memory_type | None
-    return Row(
-        module.NAME,
-        module.recognise,
-        module.places,
-        lambda source, memory: cast("Format", module.Decoder(source, msgspec.json.decode(memory, type=saved))),
-    )
-
-
-_CANONICAL = canonical.Decoder()
-"""One for all files: it remembers nothing."""
-
-FORMATS: dict[str, Row] = {
+FORMATS = {
     row.name: row
     for row in (
-        Row(canonical.NAME, canonical.recognise, canonical.places, lambda _source, _memory: _CANONICAL),
-        _native(claude_code),
-        _native(claude_stream),
-        _native(codex),
-        _native(codex_exec),
-        _native(copilot),
-        Row(
-            gemini.NAME, gemini.recognise, gemini.places, lambda source, memory: gemini.Decoder(msgspec.json.decode(memory, type=gemini.Memory | None), source)
-        ),
-        _native(qwen),
-        _native(pi),
-        _native(droid),
-        _by_source(kimi, kimi.Memory),
+        Row("canonical", "canonical"),
+        Row("claude-code", "claude_code", places.claude_code),
+        Row("claude-stream", "claude_stream"),
+        Row("codex", "codex", places.codex),
+        Row("codex-exec", "codex_exec"),
+        Row("copilot-cli", "copilot", places.copilot),
+        Row("gemini-cli", "gemini", places.gemini),
+        Row("qwen-code", "qwen", places.qwen),
+        Row("pi", "pi", places.pi),
+        Row("droid", "droid", places.droid),
+        Row("kimi", "kimi", places.kimi),
         # Programs of any kind, the vaguest last: what an agent wrote is recognised before.
-        _by_source(fluent_bit, program.Memory),
-        _by_source(winston, program.Memory),
-        _by_source(plain_text, program.Memory),
+        Row("fluent-bit", "fluent_bit"),
+        Row("winston", "winston"),
+        Row("plain-text", "plain_text"),
     )
 }
 
 
 class Container(NamedTuple):
-    """A format whose files are no append-only lines.
+    """A format whose files are no append-only lines. `begin` names the function of its `module` that gives a decoder.
 
     `shape` is that of a relative path below one of the `places`, `log_shape` that of one below the log directory. Of a folder of numbered
     files it is the folder's, and `files` that of their names, with the number as the first group. A database lies in a place itself.
@@ -102,36 +68,36 @@ class Container(NamedTuple):
 
     name: str
     kind: Literal["document", "folder", "database"]
-    places: Callable[[Mapping[str, str], Path], list[Path]]
-    decoder: Callable[[msgspec.Raw, Origin], Whole]
+    module: str
+    places: Places = places.nowhere
+    begin: str = "decoder"
     shape: re.Pattern[str] | None = None
     log_shape: re.Pattern[str] | None = None
     files: re.Pattern[str] | None = None
 
+    def decoder(self, memory: msgspec.Raw, origin: Origin) -> Whole:
+        """What reads the document, given what it remembered before."""
+        return cast("Whole", getattr(_load(self.module), self.begin)(memory, origin))
 
-def _nowhere(_environ: Mapping[str, str], _home: Path) -> list[Path]:
-    """None of its own: such a document lies in the log directory."""
-    return []
 
-
-CONTAINERS: dict[str, Container] = {
+CONTAINERS = {
     row.name: row
     for row in (
-        Container(opencode.NAME, "database", opencode.places, opencode.decoder, shape=re.compile(r"opencode(-[\w.]+)?\.db")),
-        Container(opencode.EXPORT, "document", _nowhere, opencode.export_decoder, log_shape=re.compile(r"(?:.*[/-])?ses_\w+\.json")),
-        Container(gemini_document.NAME, "document", gemini_document.places, gemini_document.decoder, shape=re.compile(r".*/chats/(?:.+/)?session-[^/]+\.json")),
-        Container(amp.NAME, "document", amp.places, amp.decoder, shape=re.compile(r"T-[^/]+\.json")),
-        Container(cline.NAME, "document", cline.places, cline.decoder, shape=re.compile(r"[^/]+/ui_messages\.json")),
-        Container(swe_agent.NAME, "document", _nowhere, swe_agent.decoder, log_shape=re.compile(r".+\.traj(?:\.json)?")),
+        Container("opencode", "database", "opencode", places.opencode, shape=re.compile(r"opencode(-[\w.]+)?\.db")),
+        Container("opencode-export", "document", "opencode", begin="export_decoder", log_shape=re.compile(r"(?:.*[/-])?ses_\w+\.json")),
+        Container("gemini-document", "document", "gemini_document", places.gemini, shape=re.compile(r".*/chats/(?:.+/)?session-[^/]+\.json")),
+        Container("amp", "document", "amp", places.amp, shape=re.compile(r"T-[^/]+\.json")),
+        Container("cline", "document", "cline", places.cline, shape=re.compile(r"[^/]+/ui_messages\.json")),
+        Container("swe-agent", "document", "swe_agent", log_shape=re.compile(r".+\.traj(?:\.json)?")),
         Container(
-            openhands.NAME,
+            "openhands",
             "folder",
-            openhands.places,
-            openhands.decoder,
+            "openhands",
+            places.openhands,
             shape=re.compile(r"[^/]+/events"),
             files=re.compile(r"(?:event-)?(\d{1,9})(?:-[^/]*)?\.json"),
         ),
-        Container(openhands.STATE, "document", openhands.places, openhands.state_decoder, shape=re.compile(r"[^/]+/base_state\.json")),
+        Container("openhands-state", "document", "openhands", places.openhands, begin="state_decoder", shape=re.compile(r"[^/]+/base_state\.json")),
     )
 }
 

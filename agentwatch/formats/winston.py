@@ -1,9 +1,8 @@
 """JSON lines as Winston writes them, and pino, bunyan and others like it. The facts stand in `README.md` beside this file."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import msgspec
 
-from agentwatch.formats.program import Log, json_fields
+from agentwatch.formats.program import Log, Memory, json_fields
 
 NAME = "winston"
 
@@ -20,6 +19,6 @@ def recognise(_path: str, lines: list[bytes]) -> bool:
     return any(fields.level or (fields.severity and fields.message) or (fields.at_timestamp and fields.at_message) for fields in found)
 
 
-def places(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """None of its own: programs log into the log directory."""
-    return []
+def decoder(source: str, memory: msgspec.Raw) -> Decoder:
+    """Continue a log."""
+    return Decoder(source, msgspec.json.decode(memory, type=Memory | None))

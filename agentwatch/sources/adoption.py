@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agentwatch.model import Cursor
 from agentwatch.sources.archive import Archive
-from agentwatch.sources.identity import continues, end_of, is_beginning, line_start, marker, second_line, shared
+from agentwatch.sources.identity import continues, end_of, is_beginning, line_start, marker, second, second_line, shared
 from agentwatch.sources.lines import OpenFile, head
 from agentwatch.sources.streams import File, Stream, Streams
 from agentwatch.sources.turns import Turns
@@ -46,7 +46,8 @@ class Adoption:
         if found is None:
             return True
         orphans = []
-        for stream in self._streams.candidates(file, found):
+        following = second(handle)
+        for stream in self._streams.candidates(file, found, following):
             likeness = self._compare(file, handle, stream.file) if stream.file is not None else None
             # Asked after the comparison: the owner may have been truncated while it was read.
             if stream.file is not None and not self._carries(stream.file, stream.cursor):
@@ -65,21 +66,21 @@ class Adoption:
                 self._turns.queue(file)
                 return True
             elif (start := line_start(handle, likeness.common)) > second_line(handle):
-                self._carry_on(file, self._streams.begin(file, found, start, marker(handle, start)))
+                self._carry_on(file, self._streams.begin(file, found, following, start, marker(handle, start)))
                 return True
         if orphans and not is_last:
             return False
-        self._begin(file, handle, found, orphans)
+        self._begin(file, handle, found, following, orphans)
         return True
 
-    def _begin(self, file: File, handle: OpenFile | Archive, found: str, orphans: list[Stream]) -> None:
+    def _begin(self, file: File, handle: OpenFile | Archive, found: str, following: str, orphans: list[Stream]) -> None:
         """No stream goes on in this file: it is a left-over of one, or the first of its own."""
         unread = next((stream for stream in orphans if stream.cursor.offset == 0), None)  # any file with its first line continues it
         for stream in orphans:
             if file.is_rotated and stream.cursor.offset > 0 and is_beginning(handle, stream.cursor):
                 self._streams.repeat(file, stream)
                 return
-        stream = unread or self._streams.begin(file, found, 0, "")
+        stream = unread or self._streams.begin(file, found, following, 0, "")
         if not file.place.root.is_log_dir and file.mtime_ns / 1e9 < self._wall() - self._history_s:
             self._streams.bind(file, stream)
             _pass_over(file, handle, stream.cursor)

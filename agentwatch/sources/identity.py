@@ -22,6 +22,13 @@ def second_of(lines: list[bytes], *, is_start: bool) -> str:
     return digest(b"".join(lines[is_start : is_start + 1])[:HEAD_BYTES])
 
 
+def second(file: Bytes) -> str:
+    """The digest of a file's second line, as `second_of` gives it; empty as long as that is not whole."""
+    line = file.pread(HEAD_BYTES, second_line(file))
+    newline = line.find(b"\n") + 1
+    return digest(line[: newline or HEAD_BYTES]) if newline or len(line) == HEAD_BYTES else ""
+
+
 def is_beginning(file: Bytes, cursor: Cursor) -> bool:
     """Whether a file with the same first line is shorter than what was read, and has the same second line, if it has one.
 
@@ -29,10 +36,7 @@ def is_beginning(file: Bytes, cursor: Cursor) -> bool:
     """
     if file.pread(1, cursor.offset - 1):
         return False
-    second = file.pread(HEAD_BYTES, second_line(file))
-    newline = second.find(b"\n") + 1
-    has_only_one = not newline and len(second) < HEAD_BYTES
-    return has_only_one or digest(second[: newline or HEAD_BYTES]) == cursor.second
+    return second(file) in ("", cursor.second)
 
 
 def shared(one: Bytes, other: Bytes, start: int) -> int:

@@ -140,16 +140,18 @@ class Streams:
         stream = self._by_path.pop(shown(path), None)
         return stream if stream is not None and stream.file is None else None
 
-    def candidates(self, file: File, head: str) -> list[Stream]:
+    def candidates(self, file: File, head: str, second: str) -> list[Stream]:
         """Those that a file with this first line may continue or repeat, the likeliest first.
 
-        That is one which no file carries, of its own name, and of those the longest.
+        That is one which no file carries, of its own name, and of those the longest. None has another `second` line, where both are
+        known: each one costs a comparison of files, and a program may begin all its logs with the same line.
         """
         directory = shown(file.place.directory)
         found = [
             stream
             for stream in self._by_head.get(head, ())
-            if stream.cursor.path.rpartition("/")[0] == directory or (stream.cursor.device, stream.cursor.inode) == file.key
+            if (not second or stream.cursor.second in (second, ""))
+            and (stream.cursor.path.rpartition("/")[0] == directory or (stream.cursor.device, stream.cursor.inode) == file.key)
         ]
         return sorted(found, key=lambda stream: (stream.file is not None, stream.cursor.source != file.source, -stream.cursor.offset))
 
@@ -157,9 +159,9 @@ class Streams:
         """Whether there is a stream of this name already."""
         return source in self._sources
 
-    def begin(self, file: File, head: str, offset: int, marker: str) -> Stream:
+    def begin(self, file: File, head: str, second: str, offset: int, marker: str) -> Stream:
         """A new stream, to be bound to `file`."""
-        return self._add(Stream(Cursor(file.source, file.shown, head, offset, marker)))
+        return self._add(Stream(Cursor(file.source, file.shown, head, offset, marker, second=second)))
 
     def bind(self, file: File, stream: Stream) -> None:
         """`file` carries `stream` from now on."""

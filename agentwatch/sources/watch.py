@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -37,12 +38,43 @@ OVERFLOW = "queue overflowed"
 """In the text that watchdog 7.1.0 logs when the kernel's queue was full: it is told nowhere else, so the version is pinned."""
 
 
+class Wake:
+    """As `threading.Event`, but may be set by a signal handler: an event's lock is not reentrant, and a signal that came while its thread held it hung the daemon.
+
+    For one thread that waits; a wait that was not in vain clears it.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """End the wait, or the next one."""
+        if self._calls.empty():  # whoever sets it after every note shall not fill the memory
+            self._calls.put(None)
+
+    def is_set(self) -> bool:
+        return not self._calls.empty()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until it is set, and no longer than that; whether it was."""
+        with contextlib.suppress(Empty):
+            self._calls.get(timeout=timeout_s)
+            return True
+        return False
+
+    def clear(self) -> None:
+        """It is not set."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._calls.get_nowait()
+
+
 class Watch:
     """Collects the paths that something happened to. `wake` is set whenever there is something to take."""
 
     def __init__(self, roots: tuple[Root, ...]) -> None:
         self._roots = roots
-        self.wake = threading.Event()
+        self.wake = Wake()
         self._lock = threading.Lock()
         self._dirty: dict[tuple[Root, str], bool] = {}
         self._lost = False

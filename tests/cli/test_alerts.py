@@ -1,6 +1,8 @@
 """`agentwatch alerts` over real alert logs, whole, torn, rotated and foreign."""
 
 import gzip
+import lzma
+import os
 
 import orjson
 import pytest
@@ -65,6 +67,35 @@ def test_a_cut_off_archive_gives_what_is_in_it(place, log):
     (place.logs / "agent-alerts.jsonl.1.gz").write_bytes(whole[:-6])
     log.write_bytes(line(alert(2, at="2026-02-09T12:00:00Z")))
     assert 2 in listed(place)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        pytest.param("agent-alerts.jsonl.1.gz", gzip.compress(line(alert(1)))[:-6], "is damaged: Compressed file ended", id="cut off"),
+        pytest.param("agent-alerts.jsonl.1.gz", line(alert(1)), "is damaged: Not a gzipped file", id="not compressed"),
+        pytest.param("agent-alerts.jsonl.1.gz", gzip.compress(b""), None, id="empty archive"),
+        pytest.param("agent-alerts.jsonl.1.xz", lzma.compress(line(alert(1))), "holds no line that is an alert", id="in another compression"),
+        pytest.param("agent-alerts.jsonl.1", b"", None, id="empty"),
+    ],
+)
+def test_a_rotated_file_that_cannot_be_read_is_told(place, log, name, content, told):
+    """Who looks for an alert shall know that not all were looked at; the others are shown."""
+    (place.logs / name).write_bytes(content)
+    log.write_bytes(line(alert(2, at="2026-02-09T12:00:00Z")))
+    done = place.run("alerts", "--json")
+    assert (done.returncode, [orjson.loads(text)["summary"] for text in done.stdout.splitlines()][-1:]) == (0, ["number 2"])
+    assert done.stderr.startswith(f"`{place.logs / name}` {told}") if told else done.stderr == ""
+    assert len(done.stderr.splitlines()) == bool(told)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_rotated_file_of_somebody_else_is_told(place, log):
+    """The log's own is an error, for it is what was asked for."""
+    log.write_bytes(line(alert(2)))
+    (place.logs / "agent-alerts.jsonl.1").touch(0)
+    done = place.run("alerts", "--json")
+    assert (done.returncode, done.stderr) == (0, f"`{place.logs}/agent-alerts.jsonl.1` cannot be read: Permission denied\n")
 
 
 @pytest.mark.parametrize(

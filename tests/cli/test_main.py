@@ -171,10 +171,39 @@ def test_what_is_in_the_alert_log_s_place_is_told_with_its_remedy(place, make, w
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_under_the_output_is_told_in_a_line(place):
-    """`agentwatch doctor > report` on a full disk."""
+@pytest.mark.parametrize("option", ["--log-dir", "--config"])
+@pytest.mark.parametrize("command", ["run", "status", "alerts"])
+def test_an_empty_path_is_refused(place, command, option):
+    """`--log-dir "$LOGS"` where LOGS is not set: the working directory is not what was meant."""
+    done = place.run(command, option, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: Invalid value for '{option}': it is empty\n\nhint: see `agentwatch {command} --help`\n"
+    assert not place.logs.exists()
+    assert list(place.base.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("alerts",),
+        ("alerts", "--json"),
+        ("status",),
+        ("status", "--json"),
+        ("doctor",),
+        ("doctor", "--json"),
+        ("hooks", "print", "claude-code"),
+        ("log", "start", "--attempt", "a-1"),
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_behind_a_redirection_is_told_in_one_line(place, errors, arguments):
+    """`agentwatch alerts > /full/report`: what it was about to write is not tried once more at the end."""
+    place.write(*map(errors, range(4)))
+    assert place.run("run", "--once").returncode == 0
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(place.command("doctor"), cwd=place.base, env=place.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(place.command(*arguments), cwd=place.base, env=place.environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
 
 

@@ -319,8 +319,13 @@ def test_alerts_that_find_no_room_wait_for_it(daemon: Daemon, tmp_path: Path) ->
             daemon.kill()
         daemon.start(*enter, see=seen)
         eventually(lambda: not daemon.is_alive or daemon.messages.count("cannot write alerts") > 4)
+        deadline = time.monotonic() + 2.5
+        eventually(lambda: not daemon.is_alive or time.monotonic() > deadline)
+        assert daemon.messages.count("cannot write alerts") == 5  # once a start, not once a second
+        assert "alerts can be written again" not in daemon.messages
         (seen / "ballast").unlink()
         assert daemon.has_alerted(*attempts)
+        assert daemon.messages.count("alerts can be written again") == 1
         assert daemon.alerted == attempts
         assert daemon.stop() == 0
     finally:

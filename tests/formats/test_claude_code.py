@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from agentwatch.formats import claude_code
+from agentwatch.formats import claude_code, places
 from agentwatch.formats.claude_code import SILENT, Decoder, Memory
 from agentwatch.model import Usage
 from tests.formats import harness
@@ -248,7 +248,7 @@ def test_a_transcript_is_known_by_its_lines(lines, is_ours):
 
 
 @pytest.mark.parametrize(
-    ("environ", "places"),
+    ("environ", "folders"),
     [
         ({}, ["/home/ann/.claude/projects", "/home/ann/.config/claude/projects"]),
         ({"XDG_CONFIG_HOME": "/xdg"}, ["/home/ann/.claude/projects", "/xdg/claude/projects"]),
@@ -256,9 +256,9 @@ def test_a_transcript_is_known_by_its_lines(lines, is_ours):
         ({"CLAUDE_CONFIG_DIR": ""}, ["/home/ann/.claude/projects", "/home/ann/.config/claude/projects"]),
     ],
 )
-def test_transcripts_are_looked_for_where_the_agent_puts_them(environ, places):
+def test_transcripts_are_looked_for_where_the_agent_puts_them(environ, folders):
     """The agent's own variable replaces the usual folders."""
-    assert [str(place) for place in claude_code.places(environ, Path("/home/ann"))] == places
+    assert [str(place) for place in places.claude_code(environ, Path("/home/ann"))] == folders
 
 
 # The whole corpus, where it is there: counted apart from this program.

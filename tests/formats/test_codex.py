@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentwatch.formats import codex
+from agentwatch.formats import codex, places
 from agentwatch.formats.codex import Decoder, Tokens, grown
 from agentwatch.formats.shared import REMEMBERED
 from agentwatch.model import Context, Usage
@@ -329,7 +329,7 @@ def test_a_rollout_is_known_by_its_first_line(lines, is_ours):
 )
 def test_rollouts_are_looked_for_where_the_agent_puts_them(environ, folder):
     """Those of today, and the archived ones."""
-    assert [str(place) for place in codex.places(environ, Path("/home/ann"))] == [f"{folder}/sessions", f"{folder}/archived_sessions"]
+    assert [str(place) for place in places.codex(environ, Path("/home/ann"))] == [f"{folder}/sessions", f"{folder}/archived_sessions"]
 
 
 # The whole corpus, where it is there: counted apart from this program.

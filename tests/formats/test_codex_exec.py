@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -118,4 +117,3 @@ def test_a_stream_is_known_by_the_start_of_its_thread():
     """What a shell printed may come before; nobody else's line is one."""
     assert codex_exec.recognise("x.log", [b"$ codex exec --json\n", STARTED])
     assert not codex_exec.recognise("x.log", [line({"type": "turn.started"}), json.dumps({"type": "session_meta"}).encode()])
-    assert codex_exec.places({}, Path("/home/ann")) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentwatch.formats import copilot, registry
+from agentwatch.formats import copilot, places, registry
 from agentwatch.formats.copilot import Decoder
 from agentwatch.formats.shared import REMEMBERED
 from tests.formats.harness import (
@@ -185,15 +185,15 @@ def test_the_context_is_what_the_lines_so_far_said():
 
 
 @pytest.mark.parametrize(
-    ("environ", "places"),
+    ("environ", "folders"),
     [
         ({}, ["/home/ann/.copilot/session-state", "/home/ann/.copilot/history-session-state"]),
         ({"COPILOT_HOME": "/c"}, ["/c/session-state", "/c/history-session-state"]),
     ],
 )
-def test_sessions_are_looked_for_where_the_agent_puts_them(environ, places):
+def test_sessions_are_looked_for_where_the_agent_puts_them(environ, folders):
     """The agent's own variable replaces the usual folder."""
-    assert [str(place) for place in copilot.places(environ, Path("/home/ann"))] == places
+    assert [str(place) for place in places.copilot(environ, Path("/home/ann"))] == folders
 
 
 # The whole corpus, where it is there: counted apart from this program.

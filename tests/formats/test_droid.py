@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentwatch.formats import droid
+from agentwatch.formats import droid, places
 from agentwatch.formats.droid import Decoder
 from agentwatch.model import Context
 from tests.formats.harness import CORPUS, corpus, decoded, line, lines_of, of_type, types
@@ -91,7 +91,7 @@ def test_a_session_is_known_by_its_header(lines, is_ours):
 
 def test_sessions_are_looked_for_where_the_agent_puts_them():
     """There is no variable for it."""
-    assert droid.places({}, Path("/home/ann")) == [Path("/home/ann/.factory/sessions")]
+    assert places.droid({}, Path("/home/ann")) == [Path("/home/ann/.factory/sessions")]
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real sessions is not beside the project")

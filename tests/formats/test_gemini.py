@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentwatch.formats import gemini, registry
+from agentwatch.formats import gemini, places, registry
 from agentwatch.formats.gemini import Decoder
 from agentwatch.formats.shared import REMEMBERED
 from tests.formats.harness import (
@@ -225,7 +225,7 @@ def test_a_sub_agents_parent_is_the_folder_that_it_stands_in(source, parent):
 @pytest.mark.parametrize(("environ", "place"), [({}, "/home/ann/.gemini/tmp"), ({"GEMINI_CLI_HOME": "/g"}, "/g/.gemini/tmp")])
 def test_sessions_are_looked_for_where_the_agent_puts_them(environ, place):
     """The agent's own variable replaces the home."""
-    assert [str(one) for one in gemini.places(environ, Path("/home/ann"))] == [place]
+    assert [str(one) for one in places.gemini(environ, Path("/home/ann"))] == [place]
 
 
 # The whole corpus, where it is there: counted apart from this program.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agentwatch.formats import kimi
+from agentwatch.formats import kimi, places
 from agentwatch.model import Context, Usage
 from tests.formats.harness import (
     CORPUS,
@@ -138,7 +138,7 @@ def test_a_file_is_known_by_its_header(lines, is_ours):
 @pytest.mark.parametrize(("environ", "place"), [({}, "/home/ann/.kimi-code/sessions"), ({"KIMI_CODE_HOME": "/k"}, "/k/sessions")])
 def test_sessions_are_looked_for_where_the_agent_puts_them(environ, place):
     """The agent's own variable replaces the usual folder."""
-    assert [str(one) for one in kimi.places(environ, Path("/home/ann"))] == [place]
+    assert [str(one) for one in places.kimi(environ, Path("/home/ann"))] == [place]
 
 
 def test_the_context_comes_from_the_first_lines():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentwatch.formats import pi
+from agentwatch.formats import pi, places
 from agentwatch.formats.pi import Decoder
 from agentwatch.model import Context, Usage
 from tests.formats.harness import (
@@ -158,7 +158,7 @@ def test_a_session_is_known_by_its_header(lines, is_ours):
 )
 def test_sessions_are_looked_for_where_the_agent_puts_them(environ, place):
     """The agent's own variables replace the usual folder."""
-    assert [str(one) for one in pi.places(environ, Path("/home/ann"))] == [place]
+    assert [str(one) for one in places.pi(environ, Path("/home/ann"))] == [place]
 
 
 # What differs from the references of the index, and why: the file's number, the column, ours.

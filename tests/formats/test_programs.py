@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -17,10 +16,7 @@ from tests.formats.harness import CORPUS, decoded, line, lines_of, types
 
 SOURCE = "runs/r1/worker.log"
 MODULES = {"fluent-bit": fluent_bit, "winston": winston, "plain-text": plain_text}
-FORMATS = {
-    name: SimpleNamespace(Decoder=partial(module.Decoder, SOURCE), Memory=Memory, recognise=module.recognise, places=module.places)
-    for name, module in MODULES.items()
-}
+FORMATS = {name: SimpleNamespace(Decoder=partial(module.Decoder, SOURCE), Memory=Memory, recognise=module.recognise) for name, module in MODULES.items()}
 STAMP = "2026-02-09 10:00:00 "
 
 
@@ -285,11 +281,6 @@ def test_a_hostile_line_takes_no_longer_than_it_is_long(text):
 def test_a_log_is_known_by_its_lines(path, lines, name):
     """Text is the last guess, and only for what is called a log."""
     assert next((name for name, module in MODULES.items() if module.recognise(path, lines)), None) == name
-
-
-def test_programs_have_no_folders_of_their_own():
-    """They log into the log directory."""
-    assert [module.places({}, Path("/home/ann")) for module in MODULES.values()] == [[], [], []]
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of real sessions is not beside the project")

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agentwatch.formats import claude_code, qwen, registry
+from agentwatch.formats import claude_code, places, qwen, registry
 from agentwatch.formats.qwen import SILENT, Decoder
 from agentwatch.formats.shared import REMEMBERED
 from tests.formats.harness import (
@@ -215,7 +215,7 @@ def test_claude_codes_envelope_is_told_from_this_one():
 )
 def test_chats_are_looked_for_where_the_agent_puts_them(environ, place):
     """The agent's own variables replace the usual folder."""
-    assert [str(one) for one in qwen.places(environ, Path("/home/ann"))] == [place]
+    assert [str(one) for one in places.qwen(environ, Path("/home/ann"))] == [place]
 
 
 # The whole corpus, where it is there. The index has no references for Qwen Code; the agent's own ledger of the same runs has.

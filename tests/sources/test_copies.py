@@ -131,3 +131,17 @@ def test_of_two_rotated_files_of_one_time_the_higher_number_is_read_first(tmp_pa
         path.write_bytes(gzip.compress(text(lines)) if path.suffix == ".gz" else text(lines))
         os.utime(path, (1, 1))
     assert Tail(tmp_path).pump().lines == [*FIRST, *MORE, *LAST]
+
+
+def test_many_logs_that_begin_alike_are_told_apart_without_comparing_each_with_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that begins each of its logs with the same line: the second one tells. 500 of them took a minute."""
+    compared = []
+    compare = adoption.Adoption._compare
+    monkeypatch.setattr(adoption.Adoption, "_compare", lambda *arguments: compared.append(1) or compare(*arguments))
+    for number in range(300):
+        (tmp_path / f"{number}.jsonl").write_bytes(b"started\n" + text(numbered(0, 2, f"log {number}")))
+    tail = Tail(tmp_path).pump()
+    assert tail.has_exactly(*[b"started"] * 300, *(line for number in range(300) for line in numbered(0, 2, f"log {number}")))
+    assert len(compared) < 300
+    tail.restart().pump()
+    assert len(tail.seen) == 900

@@ -297,3 +297,24 @@ def test_a_limit_of_the_kernel_is_told_with_its_name(root: Path, watches: int, i
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     assert found.stdout.startswith(said), found
     assert found.stderr == ""
+
+
+SIGNALLED = """
+import signal, time
+from agentwatch.sources.watch import Watch
+wake = Watch(()).wake
+signal.signal(signal.SIGALRM, lambda *_: wake.set())
+signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+end = time.monotonic() + 1.0
+while time.monotonic() < end:
+    wake.wait(0.001)
+    wake.is_set()
+    wake.clear()
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+"""Thousands of signals: they come at every point of what the daemon does with its wake-up."""
+
+
+def test_a_signal_may_come_while_its_thread_waits() -> None:
+    """A handler that wakes the thread it interrupts does not hang it: SIGTERM ends a daemon at whatever moment it comes."""
+    subprocess.run([sys.executable, "-c", SIGNALLED], check=True, timeout=20)
