@@ -76,6 +76,7 @@ class Engine:
         self._scope, self._scope_name = Scope(), ""
         self._reader: Reader | None = None
         self._judges: list[Judge] = []
+        self._step_of: list[Callable[[str], Step | None]] = []
         self._profiles: dict[tuple[int, ...], int] = {}
         self._profile(Context())
         self.events = 0
@@ -111,7 +112,7 @@ class Engine:
         if scope is None:
             scope = self._scopes[scope_name] = Scope()
         self._scope, self._scope_name, self._reader = scope, scope_name, reader
-        find, judges = scope.sessions.get, self._judges
+        find, judges, step_of = scope.sessions.get, self._judges, self._step_of
         for judge in judges:
             judge.steps.reader = reader
         count = 0
@@ -140,10 +141,10 @@ class Engine:
                         # The file of a sub-agent may be read hours after that of its parent.
                         if event.lane is None:
                             self._backwards(session, now)
-                    data, judge = event.data, judges[session.profile]
+                    data = event.data
                     if data.usage is not None or data.cost_usd is not None:
-                        judge.steps.spend(session, event, place, line, out)
-                    step = judge.step_of(event.event_type)
+                        judges[session.profile].steps.spend(session, event, place, line, out)
+                    step = step_of[session.profile](event.event_type)
                     if step is not None:
                         step(session, session.main if event.lane is None else _lane(session, event.lane), event, place, line, out)
                 except Exception as error:  # noqa: BLE001  # a detector that fails on one event must not stop the others: counted and shown
@@ -249,7 +250,7 @@ class Engine:
 
     def _profile(self, context: Context) -> int:
         """Which judge an attempt is given: that of the settings, or one with what was set for its executor or project."""
-        matching = self._limits.matching(context)
+        matching = self._limits.matching(context) if self._limits.overrides else ()
         profile = self._profiles.get(matching)
         if profile is None:
             profile = self._profiles[matching] = len(self._judges)
@@ -257,6 +258,7 @@ class Engine:
             if self._reader is not None:
                 judge.steps.reader = self._reader
             self._judges.append(judge)
+            self._step_of.append(judge.step_of)
         return profile
 
     def _is_forgotten(self, session: Session, now: datetime) -> bool:

@@ -9,6 +9,9 @@ from agentwatch.core.lazy import lazy
 READ = 2048
 """Characters of a message that are looked at."""
 
+_WORTH_A_LOOK = lazy(r"limit|quota|429|too many|exhausted|credit|usage|insufficient|payment|per (?:min|hour|day)|[rt]pm|workspace_", re.IGNORECASE)
+"""Of most errors this is all that is asked."""
+
 _QUOTA = lazy(
     r"insufficient[_ ]quota|exceeded your current quota|quota (?:is |has been |was )?(?:exceeded|exhausted|used up)|exhausted your (?:\w+ )?(?:quota|capacity)|credit balance is too low"
     r"|(?:run )?out of (?:\w+ )?credits|insufficient (?:funds|credits|balance)|billing (?:hard )?limit|payment required|purchase more credits to continue"
@@ -49,6 +52,8 @@ def limit_kind(message: str, *names: str | None) -> str | None:
 
     The message decides before the names: Codex files all of them under `rate_limit`, Google says `RESOURCE_EXHAUSTED` of each.
     """
+    if not any(_WORTH_A_LOOK.search(said, 0, READ) for said in (message, *names) if said):
+        return None
     text = message[:READ].lower()
     if _NO_LIMIT.search(text) and not _USAGE.search(text):
         return None

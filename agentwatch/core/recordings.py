@@ -55,8 +55,12 @@ class Recordings:
 
     def cover(self, session_id: str, at: datetime) -> bool:
         """Whether what the session did at this time is told by an attempt. One that fell silent without an end tells nothing more."""
-        return any(one.since <= at and (at <= one.until + LATE if one.until is not None else self._is_live(one)) for one in self.known.get(session_id, ()))
+        return session_id in self.known and any(
+            one.since <= at and (at <= one.until + LATE if one.until is not None else self._is_live(one)) for one in self.known[session_id]
+        )
 
     def horizon(self, session_id: str, soonest: datetime, latest: datetime) -> datetime:
         """The first time after `soonest` and before `latest` at which a recording begins, else `latest`."""
-        return min((one.since for one in self.known.get(session_id, ()) if soonest < one.since < latest), default=latest)
+        if session_id not in self.known:
+            return latest
+        return min((one.since for one in self.known[session_id] if soonest < one.since < latest), default=latest)

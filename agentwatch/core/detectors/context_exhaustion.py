@@ -42,8 +42,8 @@ class ContextExhaustion:
                 self.compacted(session, lane, event, detail, place, out)
 
     def error(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
-        sizes = _sizes((detail.error_message or "")[:READ].lower())
-        if sizes is not None:
+        message = detail.error_message
+        if message and "token" in message and (sizes := _sizes(message[:READ].lower())) is not None:
             self._told(session, event, *sizes, place, out)
 
     def compacted(self, session: Session, _lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:

@@ -43,6 +43,7 @@ class CostAnomaly:
         self._limit = limits.cost_usd
         self._budget = limits.cost_usd if limits.cost_is_explicit else max(limits.cost_usd, BUDGET_USD)
         self._usual = {} if limits.cost_is_explicit else limits.usual_usd
+        self._least = min((self._budget, *self._usual.values()))
         self._per_day, self._per_project_day, self._per_subagent = limits.usd_per_day, limits.usd_per_project_day, limits.usd_per_subagent
         self._has_budgets = any(budget is not None for budget in (self._per_day, self._per_project_day, self._per_subagent))
         self._ledger = ledger
@@ -63,7 +64,8 @@ class CostAnomaly:
                 del spending[old]
         if session.cost_usd > RATE_USD:
             self._rate(session, spending, minute, at, place, out)
-        self._told(session, at, place, self._limit_of(session), None, out)
+        if session.cost_usd > self._least:
+            self._told(session, at, place, self._limit_of(session), None, out)
         if self._has_budgets:
             self._budgets(session, event, place, cost, out)
 

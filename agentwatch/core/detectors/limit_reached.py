@@ -14,8 +14,8 @@ RATE_ERRORS = 3
 where the log shows answers."""
 
 IN_A_ROW = timedelta(minutes=10)
-WORKS = frozenset({"tool_call", "tool_result", "agent_output", "agent_thinking", "session_end"})
-"""What an agent that is kept from working cannot do; a session's end ends the wait."""
+WORKS = frozenset({"tool_call", "tool_result", "agent_output", "agent_thinking"})
+"""What an agent that is kept from working cannot do."""
 
 
 class LimitReached:

@@ -88,3 +88,9 @@ def test_an_account_without_a_known_reset_makes_its_agent_wait_for_a_limit(log):
     log.both().add("error", error_message="Your credit balance is too low")
     (alert,) = (alert for alert in log.alerts(until=log.at + timedelta(minutes=10)) if alert.type == "stuck_agent")
     assert alert.detail["waiting_for"] == "limit"
+
+
+def test_a_session_that_ends_at_its_limit_has_not_recovered(log):
+    """Nothing of it works again."""
+    log.both().add("error", error_message="insufficient_quota").add("session_end", completion_status="failed")
+    assert [status for status, _, _ in told(log)] == ["open"]
