@@ -3,6 +3,7 @@
 AgentwatchError
 ├── UsageError            wrong arguments                         exit code 2
 ├── SettingsError         a setting is unknown, wrong or unsafe    exit code 2
+├── UnknownNameError      what was asked for by name is not there   exit code 1
 ├── AlreadyRunningError   another daemon holds the state directory exit code 1
 └── StorageError          the disk said no where nothing may go on exit code 1
 
@@ -30,6 +31,10 @@ class SettingsError(AgentwatchError):
     """A setting is unknown, cannot be understood, or stands where it may not."""
 
     exit_code = 2
+
+
+class UnknownNameError(AgentwatchError):
+    """What was asked for by its name is not there, or is not the only one of that name."""
 
 
 class AlreadyRunningError(AgentwatchError):

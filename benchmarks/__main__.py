@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import corpus, transcripts
+from benchmarks import console, corpus, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -276,7 +276,18 @@ def start(scale: float) -> str:
     return f"watching after {1000 * statistics.median(watching):.0f} ms (best {1000 * min(watching):.0f}), --help {1000 * statistics.median(helping):.0f} ms (best {1000 * min(helping):.0f})"
 
 
-BENCHMARKS: dict[str, Callable[[float], str]] = {one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start)}
+def tail(scale: float) -> str:
+    """The live console, and its lines as JSON, beside 5,000 events a second of 200 attempts."""
+    shown = []
+    for name, arguments in (("console", ()), ("--json", ("--json",))):
+        with log_dir() as directory:
+            shown.append(f"{name}: {console.watched(directory, {**os.environ, **QUIET}, max(60 * scale, 10), *arguments)}")
+    return "; ".join(shown)
+
+
+BENCHMARKS: dict[str, Callable[[float], str]] = {
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail)
+}
 
 
 def main() -> None:

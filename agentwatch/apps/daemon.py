@@ -19,7 +19,7 @@ from agentwatch.apps import foresight, setup
 from agentwatch.apps.pipeline import Pipeline, Sink
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.errors import StorageError
-from agentwatch.model import Alert, Cursor, Fault
+from agentwatch.model import Alert, Fault
 from agentwatch.pricing import Prices
 from agentwatch.sdnotify import Notifier
 from agentwatch.settings import Loaded
@@ -82,7 +82,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
 
 def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: datetime | None, pipeline: Pipeline, log: Sink) -> int:
     """Put all that the logs hold through `pipeline`, from their beginnings, and end its clock; how many alerts `log` found new."""
-    tailer = _tailer(loaded, environ, home, [], pipeline.fault)
+    tailer = setup.tailer(loaded, environ, home, [], pipeline.fault)
     wholes = Wholes(loaded, environ, home, [], pipeline.fault)
     fresh = 0
     try:
@@ -154,19 +154,6 @@ def _patience(report: Report, pause: Callable[[OSError], None]) -> Callable[[OSE
         pause(error)
 
     return wait
-
-
-def _tailer(loaded: Loaded, environ: Mapping[str, str], home: Path | None, cursors: list[Cursor], tell: Callable[[Fault], None]) -> Tailer:
-    return Tailer(
-        setup.roots(loaded, environ, home),
-        cursors,
-        max_line_bytes=loaded.settings.logs.max_line_bytes,
-        most_open=setup.most_open_files(),
-        history_s=loaded.settings.logs.history_s,
-        clock=time.monotonic,
-        wall=time.time,
-        tell=tell,
-    )
 
 
 class Daemon:
@@ -247,7 +234,7 @@ class Daemon:
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
         cursors = saved.cursors if saved else []
-        tailer = _tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
+        tailer = setup.tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
         wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
         paths = {root.path for root in tailer.roots}
         watch = self._watch = Watch((*tailer.roots, *(root for root in wholes.roots if root.path not in paths)))

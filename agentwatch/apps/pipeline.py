@@ -13,7 +13,7 @@ from agentwatch.alert_log import AlertLog
 from agentwatch.checkpoint import Checkpoint, FaultCount, Reading
 from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
-from agentwatch.core.steps import Price
+from agentwatch.core.steps import Price, Reader
 from agentwatch.core.text import safe
 from agentwatch.formats.documents import Origin
 from agentwatch.formats.registry import CONTAINERS, FORMATS, recognise
@@ -41,17 +41,22 @@ class Carrier(Protocol):
 
 
 class Sink(Protocol):
-    """Where alerts go."""
+    """Where alerts go: the alert log, or the memory of who only looks."""
 
-    def append(self, alerts: list[Alert]) -> int: ...
+    def append(self, alerts: list[Alert], /) -> int: ...
+
+
+Hear = Callable[[str, str, Iterable[Item], Reader], Iterable[Item]]
+"""Is given a source, a scope, the events that are on their way to the engine, and what can tell more of their lines; gives them on."""
 
 
 class Pipeline:
-    """Owns what is counted. Everything that must survive a crash leaves through `save`."""
+    """Owns what is counted. Everything that must survive a crash leaves through `save`. Whoever wants to see the events themselves may `hear` them."""
 
-    def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price, report: Callable[[str], None]) -> None:
+    def __init__(self, saved: Checkpoint | None, limits: Limits, price: Price, report: Callable[[str], None], hear: Hear | None = None) -> None:
         saved = saved or Checkpoint()
         self._report = report
+        self._hear = hear
         self._formats = saved.formats
         self._events_before = saved.events
         self.alerts_by_type = saved.alerts_by_type
@@ -120,7 +125,7 @@ class Pipeline:
             if reading.is_history:
                 deque(items, maxlen=0)
             else:
-                self.engine.feed(cursor.source, document.scope, items, decoder, alerts)
+                self._judge(cursor.source, document.scope, items, decoder, alerts)
 
         try:
             understood = decoder.read(reading.said, feed, self._faults_of(cursor.source, unknown))
@@ -198,10 +203,13 @@ class Pipeline:
         unknown: Counter[str] = Counter()
 
         def feed(items: Iterable[Item]) -> None:
-            self.engine.feed(source, scope, items, decoder, alerts)
+            self._judge(source, scope, items, decoder, alerts)
 
         decoder.read(lines, offset, feed, self._faults_of(source, unknown))
         self._understood(decoder.name, len(lines), unknown)
+
+    def _judge(self, source: str, scope: str, items: Iterable[Item], reader: Reader, alerts: list[Alert]) -> None:
+        self.engine.feed(source, scope, items if self._hear is None else self._hear(source, scope, items, reader), reader, alerts)
 
     def _faults_of(self, source: str, unknown: Counter[str]) -> Callable[[int, str, str], None]:
         """What a decoder tells its faults to: kinds that it does not know are counted in `unknown`."""

@@ -15,7 +15,9 @@ from agentwatch.core.alerts import RECOMMENDATIONS
 from agentwatch.core.limits import Limits, Override
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
 from agentwatch.formats.registry import CONTAINERS, FORMATS, Container
+from agentwatch.model import Cursor, Fault
 from agentwatch.settings import Loaded
+from agentwatch.sources.tailer import Tailer
 from agentwatch.sources.tree import Root
 
 STATE_DIR = ".agentwatch"
@@ -113,6 +115,20 @@ def containers(loaded: Loaded, environ: Mapping[str, str], home: Path | None) ->
             if "all" in chosen or name in chosen:
                 found.extend((Root(_real(place), is_log_dir=False, format=name), row) for place in row.places(environ, home))
     return list(dict.fromkeys(found))
+
+
+def tailer(loaded: Loaded, environ: Mapping[str, str], home: Path | None, cursors: list[Cursor], tell: Callable[[Fault], None]) -> Tailer:
+    """What reads the logs of lines, from where `cursors` stand. Raises SettingsError for a format that does not exist."""
+    return Tailer(
+        roots(loaded, environ, home),
+        cursors,
+        max_line_bytes=loaded.settings.logs.max_line_bytes,
+        most_open=most_open_files(),
+        history_s=loaded.settings.logs.history_s,
+        clock=time.monotonic,
+        wall=time.time,
+        tell=tell,
+    )
 
 
 def _chosen(loaded: Loaded) -> set[str]:

@@ -80,17 +80,17 @@ def look(log_dir: Path) -> Health:
     """What is known of the daemon that watches `log_dir`, whether it runs or not. Raises StorageError where this user may not look."""
     log_dir = Path(os.path.realpath(log_dir))
     state = log_dir / STATE_DIR
-    holder = _holder(state)
+    pid = holder(state)
     saved, problem = checkpoint.read(state)
     if problem is not None:
         problem = f"the checkpoint is not shown ({problem})"
     written_at = _mtime(state / checkpoint.NAME)
-    live = _live(state, holder)
+    live = _live(state, pid)
     saved = saved or checkpoint.Checkpoint()
     attempts = sum(len(scope.sessions) for scope in saved.engine.scopes.values())
     return Health(
-        running=holder is not None,
-        pid=holder,
+        running=pid is not None,
+        pid=pid,
         started_at=live.started_at if live else None,
         files=[file for cursor in saved.cursors if (file := _file(cursor)) is not None],
         attempts_live=live.attempts_live if live else attempts,
@@ -190,7 +190,7 @@ def _faults(faults: list[CountedFault]) -> Iterable[Block]:
         yield para(Word(f"and {len(worst) - MOST_FAULTS:,} more kinds of faults: `agentwatch status --json` has them all", "dim"), indent=2)
 
 
-def _holder(state: Path) -> int | None:
+def holder(state: Path) -> int | None:
     """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it."""
     try:
         fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from agentwatch import __version__
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
+from agentwatch.cli import watching
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
@@ -164,6 +165,10 @@ def alerts(
             print(as_line(alert))
         else:
             show(page(alert), sys.stdout)
+
+
+app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
+app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 
 
 @app.command(epilog=examples("agentwatch demo", "agentwatch demo --speed 30 --keep"))

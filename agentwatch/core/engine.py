@@ -1,6 +1,6 @@
 """Events in, alerts out. Knows no file, no clock and no thread: times come with the events and with `tick`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -94,6 +94,23 @@ class Engine:
     @property
     def attempts_live(self) -> int:
         return sum(len(scope.sessions) for scope in self._scopes.values())
+
+    def sessions(self) -> Iterator[tuple[str, Session]]:
+        """Every live attempt with its scope: the objects themselves, to be looked at before anything else is fed."""
+        return ((name, session) for name, scope in self._scopes.items() for session in scope.sessions.values())
+
+    def session(self, scope_name: str, attempt_id: str) -> Session | None:
+        """A live attempt."""
+        scope = self._scopes.get(scope_name)
+        return scope.sessions.get(attempt_id) if scope is not None else None
+
+    def waits(self, session: Session) -> tuple[timedelta | None, str]:
+        """How long a session may be silent from its last event on (None: for ever), and for what it waits, as `stuck_agent` says it."""
+        return self._judges[session.profile].stuck.limit(session)
+
+    def is_told_elsewhere(self, attempt_id: str, at: datetime) -> bool:
+        """Whether what a session did at that time is told by an attempt that records it, and not judged beside that."""
+        return self._recordings.cover(attempt_id, at)
 
     def snapshot(self) -> Snapshot:
         """The live state itself: to be encoded before anything else is fed."""

@@ -48,6 +48,36 @@ def clean(text: str, *, newlines: bool = False) -> str:
     return _UNSHOWABLE.sub("\ufffd", _INVISIBLE.sub("", text))
 
 
+_COLOUR = lazy(r"(?:\x1b\[|\x9b)[0-9;:]{0,64}+m")
+_SELECTORS = lazy("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Variation selectors: terminals do not agree on how wide what they follow becomes, and the supplementary ones carry hidden messages."""
+
+
+def visible(text: str, *, newlines: bool = False) -> str:
+    r"""`text` with all that could move a cursor, ring, set a title, forge a line or reorder what is read shown as its code: `\x1b`, `\u202e`.
+
+    For screens, where somebody looks for what a log hides; `clean` is for what leaves. Colours go; tabs, line breaks and other white space
+    become a space. With `newlines`, `\n` stays, and every other break becomes it. All of the result but that is printable, and
+    `visible(visible(text)) == visible(text)`.
+    """
+    plain = text.replace("\r\n", "\n").replace("\t", " ")
+    if not newlines:
+        plain = plain.replace("\n", " ")
+    if plain.isascii() and plain.replace("\n", "").isprintable():
+        return plain
+    lines = _BREAKS_BUT_NEWLINES.sub("\n", _SELECTORS.sub("", _COLOUR.sub("", plain))).split("\n")
+    return ("\n" if newlines else " ").join(line if line.isprintable() else "".join(map(_seen, line)) for line in lines)
+
+
+def _seen(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character.isspace():
+        return " "
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
 # ----------------------------------------------------------------------------------------------------------------- secrets
 
 
@@ -308,6 +338,8 @@ def redact(text: str) -> str:
     words pass. Not found: secrets without any of these, and an unquoted password that is one plain word in what may be code.
     Give it whole texts: a secret cut in two is not recognised.
     """
+    if not may_hold_secret(text):
+        return text
     spans = _spans(text)
     while spans:
         text = _replaced(text, spans)
@@ -364,7 +396,7 @@ def safe_each(texts: Sequence[str], limit: int = 500) -> list[str]:
     """`safe` for several texts that are shown together, at the price of one look where none of them holds anything suspicious."""
     together = "\n".join(texts)
     is_plain = len(together) <= _LONGEST_SECRET and together.isascii() and together.count("\n") < len(texts) and together.replace("\n", "").isprintable()
-    if is_plain and not _may_hold_secret(together):
+    if is_plain and not may_hold_secret(together):
         return [text if len(text) <= limit else _cut(text, limit) for text in texts]
     return [safe(text, limit) for text in texts]
 
@@ -377,7 +409,7 @@ _LOW_HINTS = (*sorted({hint for hint, _ in _NAMED.hints}), "authorization", "bea
 _VAGUE_FOUND = lazy("|".join(_VAGUE.values()))
 
 
-def _may_hold_secret(text: str) -> bool:
+def may_hold_secret(text: str) -> bool:
     """Whether any rule could find anything. Never False where `redact` would change the text."""
     for hint in _HINTS:
         if hint in text:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TextIO
 
 from agentwatch.core.text import clean
 
-Style = Literal["", "title", "good", "warn", "bad", "dim"]
+Style = Literal["", "title", "good", "warn", "bad", "dim", "bar"]
 
 
 class Word(NamedTuple):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from agentwatch.ui.page import Block, Para, Word
 
-STYLES = {"": "", "title": "bold", "good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim"}
+STYLES = {"": "", "title": "bold", "good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "bar": "reverse"}
 """Attributes and the colours that every theme defines: legible on dark and on light."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentwatch.core.text import clean, redact, safe
+from agentwatch.core.text import clean, redact, safe, visible
 
 ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bX"
 HEX = "0123456789abcdef" * 2
@@ -314,3 +314,47 @@ def test_what_the_cut_made_a_secret_is_redacted_too():
     text = "password=hash_abc1(word) and more"
     assert safe(text) == text
     assert safe(text, 19) == "password=…"
+
+
+# ------------------------------------------------------------------------------------------------------------------- visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("plain", "plain", id="plain"),
+        pytest.param("\x1b[31mred\x1b[0m", "red", id="colours go"),
+        pytest.param("\x1b[2J\x1b[H", r"\x1b[2J\x1b[H", id="clearing the screen"),
+        pytest.param("\x1b]0;title\x07", r"\x1b]0;title\x07", id="a title and a bell"),
+        pytest.param("a\rb", "a b", id="back to the line's beginning"),
+        pytest.param("a\r\nb\tc\u2028d", "a b c d", id="line breaks and tabs"),
+        pytest.param("user\u202etxt.exe", r"user\u202etxt.exe", id="reordering"),
+        pytest.param("a\u200bb\ufeffc", r"a\u200bb\ufeffc", id="no width"),
+        pytest.param("a\U000e0041b", r"a\U000e0041b", id="tags"),
+        pytest.param("a\U000e0100b\ufe0fc", "abc", id="variation selectors"),
+        pytest.param("a\xa0b\u3000c", "a b c", id="other spaces"),
+        pytest.param("\ud800x\x9b31m", r"\ud800x", id="half a pair, and a colour in eight bits"),
+        pytest.param("naïve 日本 👍", "naïve 日本 👍", id="other scripts"),
+    ],
+)
+def test_on_a_screen_what_is_hidden_in_a_text_is_shown_by_its_code(text, shown):
+    """Nothing of a log moves the cursor, rings, sets a title or hides; who looks for it sees it."""
+    assert visible(text) == shown
+
+
+def test_a_text_of_many_lines_keeps_them_where_that_is_asked_for():
+    """Every kind of break is one, and a carriage return cannot go back over what was read."""
+    assert visible("a\r\nb\rc\u2028d\x0be", newlines=True) == "a\nb\nc\nd\ne"
+
+
+@given(
+    st.text(alphabet=st.characters(), max_size=60)
+    | st.lists(st.sampled_from(["\x1b[", "\x1b]", "31m", "\x9b", "m", "\x07", "a", "\u202e", "\r", "\n"]), max_size=20).map("".join)
+)
+def test_whatever_is_made_visible_is_printable_and_stays_as_it_is(text):
+    """The promise that every screen rests on."""
+    assert visible(text).isprintable()
+    assert visible(visible(text)) == visible(text)
+    whole = visible(text, newlines=True)
+    assert all(line.isprintable() for line in whole.split("\n"))
+    assert visible(whole, newlines=True) == whole

@@ -1,0 +1,258 @@
+"""`agentwatch tail` as a stream: events and alerts as lines for people or as JSON for programs, as they happen. Only looks."""
+
+import json
+import re
+import select
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+import orjson
+
+from agentwatch.apps.alerts import AlertLine, moment
+from agentwatch.apps.feed import AlertTail, Filters, Newest
+from agentwatch.apps.follow import Follower
+from agentwatch.core.board import Heard
+from agentwatch.core.text import clean, may_hold_secret, redact, visible
+from agentwatch.core.words import LONGEST_RAW, SAYS_ITSELF, thought
+from agentwatch.model import NOTHING, Context, Detail, Outcome, Usage, decoded
+from agentwatch.settings import Loaded
+
+LIVE_S = 43_200.0
+"""What was not written to for so long is not read: no attempt in it lives any more (`Limits.forget_after`)."""
+
+MOST_HISTORY = 100_000
+"""Of what happened before the start so many of the newest events and alerts are shown."""
+
+TURN_S, PAUSE_S = 0.25, 1.0
+MOST_TEXT = 2000
+MOST_LINE = 500
+MOST_ITEMS, DEEPEST = 100, 6
+
+_Entry = tuple[datetime, str]
+
+
+def stream(
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    home: Path | None,
+    filters: Filters,
+    *,
+    since: datetime | None,
+    as_json: bool,
+    out: TextIO,
+    report: Callable[[str], None],
+) -> None:
+    """Write what passes the filters to `out`, a line each in the order of time, until somebody ends it: with `since`, first what happened from then on.
+
+    Returns when nobody reads `out` any more. `report` is told, in words, what is not in the lines.
+    """
+    started = datetime.now(UTC)
+    lines = _Lines(filters, as_json=as_json)
+    follower = Follower(loaded, environ, home, history_s=history_s(since, started), tell=lambda heard: lines.hear(heard, follower), may_skip=since is None)
+    alerts = AlertTail(loaded.settings.logs.dir)
+    try:
+        lines.since = since or datetime.max.replace(tzinfo=UTC)
+        before = alerts.begin(lines.since if since else started)
+        for _ in follower.catch_up():
+            pass
+        judged = [alert for alert in follower.take_alerts() if alert.timestamp >= lines.since]
+        if alerts.daemon is None:
+            report("no daemon runs: alerts are judged here, and not kept (`agentwatch run` starts one)")
+        for alert in (*before, *alerts.poll(judged)) if since else ():
+            lines.tell(alert)
+        if lines.history.count > MOST_HISTORY:
+            report(f"of {lines.history.count:,} events and alerts since then the newest {MOST_HISTORY:,} are shown")
+        _write(out, lines.history.sorted())
+        lines.is_live = True
+        gone = select.poll()
+        gone.register(out.fileno(), 0)
+        while not gone.poll(0):
+            follower.wait(PAUSE_S)
+            follower.step(TURN_S)
+            for alert in alerts.poll(follower.take_alerts()):
+                lines.tell(alert)
+            _write(out, [text for _, text in sorted(lines.fresh, key=lambda entry: entry[0])])
+            lines.fresh.clear()
+    finally:
+        follower.close()
+        alerts.close()
+
+
+def history_s(since: datetime | None, now: datetime) -> float:
+    """How old files may be that are read: all that `since` asks for, and whatever a live attempt may have begun in."""
+    return max(LIVE_S, (now - since).total_seconds()) if since else LIVE_S
+
+
+def _write(out: TextIO, texts: list[str]) -> None:
+    if texts:
+        out.writelines(texts)
+        out.flush()
+
+
+class _Lines:
+    """Events and alerts as lines: those of before go into `history`, the live ones into `fresh`."""
+
+    def __init__(self, filters: Filters, *, as_json: bool) -> None:
+        self._filters = filters
+        self._event: Callable[[Heard, Context], str] = event_json if as_json else event_line
+        self._alert: Callable[[AlertLine], str] = alert_json if as_json else alert_lines
+        self.since = datetime.max.replace(tzinfo=UTC)
+        self.is_live = False
+        self.history: Newest[str] = Newest(MOST_HISTORY)
+        self.fresh: list[_Entry] = []
+
+    def hear(self, heard: Heard, follower: Follower) -> None:
+        at = heard.event.timestamp
+        if not self.is_live and at < self.since:
+            return
+        context = follower.context(heard)
+        if self._filters.event(heard, context):
+            self._add(at, self._event(heard, context))
+
+    def tell(self, alert: AlertLine) -> None:
+        at = moment(alert)
+        if at is not None and self._filters.alert(alert, scope_of(alert)):
+            self._add(at, self._alert(alert))
+
+    def _add(self, at: datetime, text: str) -> None:
+        if self.is_live:
+            self.fresh.append((at, text))
+        else:
+            self.history.add(at, text)
+
+
+def scope_of(alert: AlertLine) -> str:
+    """The scope of an alert's attempt, known by the file that its evidence stands in."""
+    match alert.get("evidence"):
+        case [{"source": str(source)}, *_] if source.startswith("runs/"):
+            return "/".join(source.split("/")[:2])
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------------------- for people
+
+
+def event_line(heard: Heard, _context: Context) -> str:
+    """An event on one line: when, which attempt, what. Secrets are taken out, and what could move a cursor is visible."""
+    event, said = heard.event, heard.said()
+    lane = f" ({event.lane})" if event.lane else ""
+    text = f"{said.title}: {said.text[:MOST_LINE]}" if said.text else said.title
+    return f"{stamp(event.timestamp)}  {shown(event.attempt_id + lane)}  {shown(text)}{'…' if len(said.text) > MOST_LINE else ''}\n"
+
+
+def alert_lines(alert: AlertLine) -> str:
+    """An alert on one line, and below it, indented, what it rests on."""
+    at = moment(alert)
+    status = "over" if alert.get("status") == "recovered" else alert.get("severity", "")
+    first = (
+        f"{stamp(at) if at else ''}  {shown(alert.get('attempt_id', ''))}  ALERT {shown(status)} {shown(alert['type'])}: {shown(alert.get('summary', ''))}\n"
+    )
+    return first + "".join(f"    {shown(text)}\n" for text in evidence(alert))
+
+
+def evidence(alert: AlertLine) -> list[str]:
+    """The lines that an alert rests on, one in words each."""
+    found = alert.get("evidence")
+    lines = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [f"{one.get('timestamp', '')} {one.get('source', '')} at byte {one.get('offset', '?')}: {one.get('text', '')}" for one in lines]
+
+
+def shown(text: object) -> str:
+    """A text of a log on a screen: without secrets, on one line, with what could move a cursor visible."""
+    return redact(visible(str(text)))
+
+
+def stamp(at: datetime) -> str:
+    """A time as lines have it: UTC, to the millisecond."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --------------------------------------------------------------------------------------------------------- for programs
+
+
+def event_json(heard: Heard, context: Context) -> str:
+    """An event in the canonical form (contract, section 2), whatever its format: where it stands, and what it says in words, beside it.
+
+    Texts are redacted and cut to 2,000 characters, lists to 100 elements.
+    """
+    text = _dumped(_event(heard, context, _as_it_is))
+    # One look at the whole line is a fifth of the price of a look at each text of it, and most lines have nothing to hide.
+    if text.isascii() and "\\u" not in text and "\\r" not in text and not may_hold_secret(text):
+        return text
+    return _dumped(_event(heard, context, _safe))
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _safe(text: str) -> str:
+    return redact(clean(text, newlines=True))
+
+
+def _event(heard: Heard, context: Context, hide: Callable[[str], str]) -> dict[str, object]:
+    event = heard.event
+    data = event.data
+    if not isinstance(data, Detail) and event.event_type not in SAYS_ITSELF:
+        data = heard.detail(heard.line)
+    told = {name: _tidy(value, hide) for name in data.__struct_fields__ if (value := getattr(data, name)) is not None and value != NOTHING}
+    if event.event_type == "agent_thinking" and (text := thought(heard.line)):
+        told["thinking"] = _tidy(text, hide)
+    known = {name: value for name in Context.__struct_fields__ if (value := getattr(context, name)) is not None}
+    return {
+        "kind": "event",
+        "timestamp": stamp(event.timestamp),
+        "attempt_id": hide(event.attempt_id),
+        "event_type": hide(event.event_type),
+        **({"lane": hide(event.lane)} if event.lane else {}),
+        **{name: _tidy(value, hide) for name, value in known.items()},
+        "data": told,
+        "source": heard.source,
+        "offset": heard.place,
+        "text": hide(heard.said().line[:MOST_LINE].replace("\n", " ")),
+    }
+
+
+def alert_json(alert: AlertLine) -> str:
+    """An alert as its log has it, and what kind of line it is."""
+    return _dumped({"kind": "alert", **alert})
+
+
+def _dumped(line: dict[str, object]) -> str:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE).decode()
+    except TypeError:  # a number of more than 64 bits, which the log may have
+        return json.dumps(line) + "\n"
+
+
+def _tidy(value: object, hide: Callable[[str], str], depth: int = 0) -> object:
+    """A value of a log, bounded, and with `hide` done to each text."""
+    match value:
+        case str():
+            return hide(value) if len(value) <= MOST_TEXT else hide(value[:MOST_TEXT]) + "…"
+        case msgspec.Raw():
+            return _tidy(decoded(value), hide, depth) if len(value) <= LONGEST_RAW else f"({len(value)} bytes)"
+        case Usage() | Outcome():
+            return {name: number for name in value.__struct_fields__ if (number := getattr(value, name))}
+        case dict() | list() if depth >= DEEPEST:
+            return "…"
+        case dict():
+            return {clean(str(key))[:200]: _tidy_field(str(key), item, hide, depth + 1) for key, item in list(value.items())[:MOST_ITEMS]}
+        case list():
+            return [_tidy(item, hide, depth + 1) for item in value[:MOST_ITEMS]]
+    return value
+
+
+def _tidy_field(key: str, value: object, hide: Callable[[str], str], depth: int) -> object:
+    """A field, whose name may say that what it holds is secret."""
+    tidy = _tidy(value, hide, depth)
+    if isinstance(tidy, str) and _MAY_NAME_SECRET.search(key):
+        field = f'"{key}": "{tidy}"'
+        return tidy if hide(field) == field else "[REDACTED]"
+    return tidy
+
+
+_MAY_NAME_SECRET = re.compile("passw|passphrase|pwd|secret|token|credential|key|authorization|cookie", re.IGNORECASE)

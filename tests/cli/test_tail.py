@@ -1,0 +1,328 @@
+"""`agentwatch tail` as lines: what comes when, what passes the filters, and that nothing but reading happens."""
+
+import os
+import select
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from agentwatch.apps.follow import Follower
+from agentwatch.settings import load
+
+PATIENCE_S = 20.0
+
+
+class Tail:
+    """`agentwatch tail` with its output in a pipe."""
+
+    def __init__(self, place, *arguments):
+        self.process = subprocess.Popen(
+            place.command("tail", *arguments), cwd=place.base, env=place.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        self._rest = b""
+
+    def line(self):
+        """The next line; a failure where none comes."""
+        end = time.monotonic() + PATIENCE_S
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"no line came; stderr: {self._stderr()}"
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            assert piece, f"it ended: {self._stderr()}"
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def json(self):
+        return orjson.loads(self.line())
+
+    def _stderr(self):
+        self.process.kill()
+        return self.process.stderr.read().decode()
+
+    def is_up(self):
+        """It has read what there was: it says so where no daemon runs."""
+        assert b"no daemon runs" in self.process.stderr.readline()
+        return self
+
+
+@pytest.fixture
+def tail(place):
+    started = []
+
+    def start(*arguments):
+        started.append(Tail(place, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+
+
+def event(second, event_type="tool_call", attempt_id="a-1", **more):
+    data = more.pop("data", {"tool_name": "Bash", "tool_params": {"command": "make"}})
+    at = datetime.now(UTC) - timedelta(hours=1) + timedelta(seconds=second)
+    return {"timestamp": at.isoformat(timespec="milliseconds"), "attempt_id": attempt_id, "event_type": event_type, "data": data, **more}
+
+
+def tree(directory):
+    """Every file below a directory with all that changes when somebody writes to it."""
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino) for path in sorted(directory.rglob("*"))}
+
+
+def test_history_comes_first_in_the_order_of_time_and_then_what_happens(place, tail):
+    """Events of two logs are merged; what is older than `--since` is left out, however it was written."""
+    place.write(event(-7200, attempt_id="a-0"), event(0), event(20))
+    (place.logs / "other.jsonl").write_bytes(orjson.dumps(event(10, attempt_id="a-2")) + b"\n")
+    following = tail("--json", "--since", "2h")
+    assert [following.json()["attempt_id"] for _ in range(3)] == ["a-1", "a-2", "a-1"]
+    place.write(event(3600, attempt_id="a-3"))
+    assert following.json()["attempt_id"] == "a-3"
+
+
+def test_without_since_only_what_happens_from_now_on_is_told(place, tail):
+    """As `tail -f` would, without the last lines."""
+    place.write(event(0), event(1))
+    following = tail("--json").is_up()
+    place.write(event(2, attempt_id="new"))
+    assert following.json()["attempt_id"] == "new"
+
+
+def test_a_line_of_json_is_an_event_in_the_canonical_form(place, tail):
+    """Whatever its format: a program needs to know one form only. Words, source and offset stand beside it."""
+    place.write(event(0, task_id="T-1", executor="CODEX", model="gpt-5-codex", lane="sub"))
+    line = tail("--json", "--since", "2h").json()
+    at = datetime.fromisoformat(line.pop("timestamp"))
+    assert at.tzinfo is not None
+    assert line == {
+        "kind": "event",
+        "attempt_id": "a-1",
+        "event_type": "tool_call",
+        "lane": "sub",
+        "task_id": "T-1",
+        "executor": "CODEX",
+        "model": "gpt-5-codex",
+        "data": {"tool_name": "Bash", "tool_params": {"command": "make"}},
+        "source": "agent-work-stream.jsonl",
+        "offset": 0,
+        "text": "Bash: make",
+    }
+
+
+def test_what_tail_prints_is_a_stream_that_agentwatch_reads(place, tail):
+    """The lines can be written to a log, and judged there."""
+    place.write(*(event(second, "error", data={"error_message": "boom", "error_fingerprint": "boom"}) for second in range(4)))
+    following = tail("--json", "--since", "2h")
+    lines = [following.line() for _ in range(4)]
+    copied = place.base / "copied"
+    copied.mkdir()
+    (copied / "stream.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert "1 new alert" in place.run("run", "--once", "--log-dir", str(copied)).stderr
+
+
+def test_without_a_daemon_alerts_are_judged_here_and_kept_nowhere(place, tail):
+    """Each once, with the id that a daemon would give it, and in the order of time among the events."""
+    following = tail("--json").is_up()
+    place.write(*(event(3600 + second, "error", data={"error_message": "boom", "error_fingerprint": "boom"}) for second in range(4)))
+    lines = [following.json() for _ in range(5)]
+    alert = next(line for line in lines if line["kind"] == "alert")
+    assert (alert["type"], len(alert["evidence"]), alert["status"]) == ("error_loop", 4, "open")
+    assert not place.alerts.exists()
+    place.run("run", "--once")
+    assert orjson.loads(place.alerts.read_bytes())["alert_id"] == alert["alert_id"]
+
+
+def test_with_a_daemon_its_alerts_are_told_as_they_are_written_once_each(place, daemon, tail, errors):
+    """The log of alerts is followed; what our own engine thinks is not told a second time."""
+    following = tail("--json", "--alerts")
+    begun = datetime.now(UTC)
+    time.sleep(2)  # until it follows: with a daemon nothing says so
+    place.write(*(errors(0, begun=begun + timedelta(milliseconds=number)) for number in range(4)))
+    alert = following.json()
+    assert (alert["kind"], alert["type"]) == ("alert", "error_loop")
+    place.write({**errors(0, "a-2", begun=begun), "event_type": "session_start", "data": {}})
+    ready, _, _ = select.select([following.process.stdout], [], [], 2)
+    assert not ready
+
+
+def test_a_daemon_is_not_disturbed_and_nothing_is_written_anywhere(place, daemon, tail, errors):
+    """No file of the log directory, the state or the home is made, moved or written by a look."""
+    place.write(errors(0, begun=datetime.now(UTC)))
+    for _ in range(100):
+        if b'"events":1' in (place.logs / ".agentwatch" / "checkpoint.json").read_bytes():
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    daemon.send_signal(19)  # SIGSTOP: whatever is written now, the daemon does not write it
+    try:
+        before = tree(place.base)
+        following = tail("--json", "--since", "2h")
+        assert following.json()["attempt_id"] == "a-1"
+        time.sleep(2.5)
+        assert tree(place.base) == before
+    finally:
+        daemon.send_signal(18)
+    assert place.run("status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        pytest.param(["--attempt", "b"], ["b-1", "b-1"], id="the beginning of an attempt's id"),
+        pytest.param(["--attempt", "b-1", "--attempt", "c-1"], ["b-1", "c-1", "b-1"], id="two attempts"),
+        pytest.param(["--executor", "codex"], ["b-1", "b-1"], id="an executor, in any case"),
+        pytest.param(["--type", "error"], ["b-1"], id="a type"),
+        pytest.param(["--grep", "np[mx] test"], ["c-1"], id="a pattern"),
+        pytest.param(["--run", "r1"], ["r-1"], id="a run"),
+        pytest.param(["--run", "latest"], ["r-1"], id="the newest run"),
+        pytest.param(["--type", "error", "--executor", "claude"], [], id="both must fit"),
+    ],
+)
+def test_filters_let_through_what_was_asked_for(place, tail, arguments, shown):
+    """History and what comes then; the last line is one that always passes."""
+    place.write(
+        event(0, attempt_id="a-1", executor="CLAUDE"),
+        event(1, attempt_id="b-1", executor="CODEX"),
+        event(2, attempt_id="c-1", data={"tool_name": "Bash", "tool_params": {"command": "npm test"}}),
+        event(3, "error", attempt_id="b-1", executor="CODEX", data={"error_message": "boom"}),
+    )
+    run = place.logs / "runs" / "r1"
+    run.mkdir(parents=True)
+    (run / "stream.jsonl").write_bytes(orjson.dumps(event(4, attempt_id="r-1")) + b"\n")
+    Path(place.logs / "runs" / "latest").symlink_to("r1")
+    following = tail("--json", "--since", "2h", *arguments).is_up()
+    last = event(10, "error", attempt_id="b-1", executor="CLAUDE CODEX", data={"error_message": "npm test"})
+    found = [following.json()["attempt_id"] for _ in shown]
+    assert found == shown
+    assert last is not None
+    ready, _, _ = select.select([following.process.stdout], [], [], 0.5)
+    assert not ready
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        pytest.param(["--type", "tool_cal"], "`--type tool_cal` is no type of event or alert", "did you mean `tool_call`?", id="type"),
+        pytest.param(["--grep", "("], "`--grep (` is not a regular expression: missing )", "put a backslash", id="pattern"),
+        pytest.param(["--run", "none"], "there is no run `none` in", "there are no runs yet", id="run"),
+        pytest.param(["--since", "soon"], "`--since soon` is no time", "give it as in 30m", id="time"),
+    ],
+)
+def test_a_wrong_filter_is_told_with_its_remedy(place, arguments, message, hint):
+    """Before anything is read."""
+    done = place.run("tail", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert hint in done.stderr
+
+
+def test_plain_lines_are_one_an_event_and_secrets_and_controls_do_not_stand_in_them(place, tail):
+    """For logs and pipes: a line that a log forged would be taken for another event."""
+    secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bXaB3d"
+    place.write(event(0, "agent_output", data={"output": f"one\ntwo \x1b[2J\x1b]0;t\x07 \u202e {secret}"}))
+    place.write(event(1, "error", attempt_id="x\n2026-02-09T08:00:00Z forged", data={"error_message": "boom"}))
+    following = tail("--since", "2h")
+    first, second = following.line(), following.line()
+    assert first.endswith(r"a-1  says: one two \x1b[2J\x1b]0;t\x07 \u202e [REDACTED:github]")
+    assert "x 2026-02-09T08:00:00Z forged  error: boom" in second
+
+
+def test_secrets_do_not_stand_in_json_either_whatever_names_them(place, tail):
+    """By their shape, and by the name of the field that they stand in."""
+    secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bXaB3d"
+    place.write(event(0, data={"tool_name": "Bash", "tool_params": {"command": f"curl -H {secret}", "env": {"DB_PASSWORD": "hunter2hunter2"}}}))
+    line = tail("--json", "--since", "2h").line()
+    assert secret not in line
+    assert "hunter2" not in line
+
+
+def test_alerts_stand_among_the_plain_lines_with_what_they_rest_on(place, tail):
+    """One line that names it, and below it, indented, the lines of the log."""
+    following = tail("--plain").is_up()
+    place.write(*(event(3600 + second, "error", data={"error_message": "boom", "error_fingerprint": "boom"}) for second in range(4)))
+    lines = [following.line() for _ in range(9)]
+    first = next(number for number, line in enumerate(lines) if "ALERT high error_loop: a-1 is in an error loop" in line)
+    assert sum(line.startswith("    ") and "agent-work-stream.jsonl at byte" in line for line in lines[first:]) == 4
+
+
+def test_a_rotated_stream_is_followed(place, tail):
+    """Renamed and begun anew while it is watched."""
+    place.write(event(0))
+    following = tail("--json").is_up()
+    place.write(event(1, attempt_id="before"))
+    assert following.json()["attempt_id"] == "before"
+    place.stream.rename(f"{place.stream}.1")
+    place.write(event(2, attempt_id="after"))
+    assert following.json()["attempt_id"] == "after"
+
+
+def test_a_rotated_alert_log_is_followed(place, daemon, tail):
+    """What was written to the old file before it was put away is told, and then what stands in the new one."""
+
+    def alert(number):
+        at = datetime.now(UTC).isoformat()
+        return orjson.dumps({"timestamp": at, "alert_id": f"{number:016x}", "type": "tool_loop", "attempt_id": "a", "summary": str(number)}) + b"\n"
+
+    daemon.terminate()
+    daemon.wait()
+    place.alerts.write_bytes(alert(0))
+    following = tail("--json").is_up()
+    with place.alerts.open("ab") as log:
+        log.write(alert(1))
+        place.alerts.rename(f"{place.alerts}.1")
+        log.write(alert(2))
+    place.alerts.write_bytes(alert(3))
+    assert [following.json()["summary"] for _ in range(3)] == ["1", "2", "3"]
+
+
+def test_a_closed_pipe_ends_it_quietly(place, tail):
+    """As `tail -f | head -1` does, though nothing more is written."""
+    following = tail("--json").is_up()
+    following.process.stdout.close()
+    assert following.process.wait(PATIENCE_S) == 0
+
+
+def test_an_empty_home_is_watched_without_a_word(place, tail):
+    """No log directory, no agents: what comes then is told."""
+    following = tail("--json").is_up()
+    place.write(event(3600))
+    assert following.json()["kind"] == "event"
+    following.process.send_signal(2)
+    assert following.process.wait(PATIENCE_S) == 130
+
+
+def test_where_there_is_much_to_read_it_begins_where_the_daemons_checkpoint_stands(place, daemon):
+    """How the attempts stand is known at once, with all that they have spent, and what comes then is told once."""
+    begun = datetime.now(UTC)
+    place.write(
+        *(
+            {**event(0, attempt_id=f"a-{number}"), "timestamp": begun.isoformat(), "data": {"tool_name": "Bash", "tool_call_id": "c", "usage": {"input": 1000}}}
+            for number in range(3)
+        )
+    )
+    end = time.monotonic() + PATIENCE_S
+    while b'"events":3' not in (place.logs / ".agentwatch" / "checkpoint.json").read_bytes():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    told = []
+    loaded = load(cwd=place.base, environ={}, home=place.base, flags={}, config=None)
+    follower = Follower(loaded, {}, place.base, history_s=3600, tell=lambda heard: told.append(heard.event.attempt_id), may_skip=True, most_cold_bytes=0)
+    try:
+        for _ in follower.catch_up():
+            pass
+        standings = {one.attempt.attempt_id: (one.state, one.session.tokens) for one in follower.board.standings(begun)}
+        assert standings == {f"a-{number}": ("tool", 1000) for number in range(3)}
+        assert told == []
+        place.write({**event(0, attempt_id="a-1"), "timestamp": begun.isoformat()})
+        while not told:
+            assert time.monotonic() < end
+            follower.wait(0.1)
+            follower.step(0.1)
+        assert told == ["a-1"]
+    finally:
+        follower.close()
