@@ -148,7 +148,7 @@ ChatName = Annotated[str, Meta(pattern=r"^-?\d{1,19}(/\d{1,10})?$")]
 class Notify(msgspec.Struct, frozen=True, kw_only=True):
     """When many alerts become one message."""
 
-    storm_per_min: Annotated[int, Meta(ge=1, le=60, description="Messages a minute and chat; what comes on top becomes one digest.")] = 10
+    storm_per_min: Annotated[int, Meta(ge=1, le=LONGEST, description="Messages a minute and chat; what comes on top becomes one digest.")] = 10
     late_s: Annotated[float, Meta(gt=0, le=LONGEST, description="Alerts that could not be told for so long are told together, in a digest.")] = 600.0
     max_age_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Alerts that are older when their turn comes are only counted.")] = 24.0
 

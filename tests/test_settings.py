@@ -382,8 +382,8 @@ def test_a_command_stands_under_the_recommendation_that_it_answers(place):
     user_file(place, '[actions]\ntrigger_ai_autofix = ["fix.sh", "{attempt_id}"]\ntimeout_s = 5\n')
     actions = read(place).settings.actions
     assert (actions.commands, actions.timeout_s) == ({"trigger_ai_autofix": ("fix.sh", "{attempt_id}")}, 5)
-    user_file(place, '[actions]\ntimout_s = 5\n')
-    with pytest.raises(SettingsError, match="unknown key: `actions.timout_s`") as caught:
+    user_file(place, "[actions]\ntimout_s = 5\n")
+    with pytest.raises(SettingsError, match=r"unknown key: `actions\.timout_s`") as caught:
         read(place)
     assert caught.value.hint == "the nearest known name is `actions.timeout_s`"
 

@@ -110,7 +110,9 @@ class Actions:
         self._work.set()
 
     def stop(self) -> None:
-        """Start no more; what runs is ended."""
+        """Start no more; what runs is ended, and may say so: it is not interrupted a second time."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         self._work.set()
         for task in self._running:

@@ -182,11 +182,6 @@ def _no_line(alert: Alert) -> str:
     return ""
 
 
-def _within(alert: Alert) -> str:
-    width = _ms(alert, "window_ms")
-    return f" in {width}" if width else ""
-
-
 def _ms(alert: Alert, name: str) -> str:
     value = _number(alert, name)
     return span(timedelta(milliseconds=min(value, 1e12))) if value is not None else ""
@@ -212,40 +207,46 @@ def _text(alert: Alert, name: str) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value if value is not None else "")
 
 
+def _about(label: str, what: str, *more: str) -> str:
+    """`label: what, more, more` of what is known; nothing where it is not even known what."""
+    return f"{label}: {', '.join(one for one in (what, *more) if one)}" if what else ""
+
+
+def _with(prefix: str, text: str, suffix: str = "") -> str:
+    return f"{prefix}{text}{suffix}" if text else ""
+
+
 def _loop(label: str, name: str, noun: str) -> Callable[[Alert], str]:
     def about(alert: Alert) -> str:
         count = _count(alert, "occurrences", noun)
-        return f"{label}: {_text(alert, name)}" + (f" ({count}{_within(alert)})" if count else "")
+        within = _with(" in ", _ms(alert, "window_ms"))
+        return _about(label, _text(alert, name) + _with(" (", count and f"{count}{within}", ")") if _text(alert, name) else count)
 
     return about
 
 
 def _stuck(alert: Alert) -> str:
-    waiting, limit = _text(alert, "waiting_for"), _ms(alert, "threshold_ms")
-    return f"Silent: {_ms(alert, 'idle_time_ms')}" + (f", waiting for {waiting}" if waiting else "") + (f" (limit {limit})" if limit else "")
+    return _about("Silent", _ms(alert, "idle_time_ms"), _with("waiting for ", _text(alert, "waiting_for")), _with("limit ", _ms(alert, "threshold_ms")))
 
 
 def _cost(alert: Alert) -> str:
-    return f"Cost: {_usd(alert, 'cost_usd')} in {_ms(alert, 'duration_ms')} (limit {_usd(alert, 'threshold_usd')})"
+    return _about("Cost", _usd(alert, "cost_usd"), _with("in ", _ms(alert, "duration_ms")), _with("limit ", _usd(alert, "threshold_usd")))
 
 
 def _restarts(alert: Alert) -> str:
-    reason = _text(alert, "last_reason")
-    return f"Restarts: {_text(alert, 'restart_count')}" + (f", the last: {reason}" if reason else "")
+    return _about("Restarts", _text(alert, "restart_count"), _with("the last: ", _text(alert, "last_reason")))
 
 
 def _failed(alert: Alert) -> str:
-    prints = _text(alert, "error_fingerprints")
-    return f"Errors: {_text(alert, 'error_count')}" + (f" ({shortened(prints, 120)})" if prints else "")
+    return _about("Errors", _text(alert, "error_count"), shortened(_text(alert, "error_fingerprints"), 120))
 
 
 def _limit(alert: Alert) -> str:
-    resets = _text(alert, "resets_at")
-    return f"Limit: {_text(alert, 'limit_kind')}" + (f", resets {resets}" if resets else "")
+    return _about("Limit", _text(alert, "limit_kind"), _with("resets ", _text(alert, "resets_at")))
 
 
 def _context(alert: Alert) -> str:
-    return f"Context: {_count(alert, 'context_used', 'tokens')} of {_count(alert, 'context_window', 'tokens')}"
+    return _about("Context", _count(alert, "context_used", "tokens"), _with("of ", _count(alert, "context_window", "tokens")))
 
 
 _ABOUT: dict[str, Callable[[Alert], str]] = {

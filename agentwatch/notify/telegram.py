@@ -39,7 +39,6 @@ class Tapped(NamedTuple):
     topic_id: int | None
     user: int
     name: str
-    message: str
     data: str
     answer_to: str
 
@@ -221,7 +220,7 @@ def _incoming(update: Update) -> Incoming:
     query, message = update.callback_query, update.message
     if query is not None and isinstance(query.message, Message) and query.data is not None:
         at = query.message
-        return Tapped(update.update_id, at.chat.id, at.message_thread_id, query.from_user.id, _name(query.from_user), str(at.message_id), query.data, query.id)
+        return Tapped(update.update_id, at.chat.id, at.message_thread_id, query.from_user.id, _name(query.from_user), query.data, query.id)
     if message is not None and message.from_user is not None and message.text:
         return Said(update.update_id, message.chat.id, message.message_thread_id, message.from_user.id, _name(message.from_user), message.text)
     return Other(update.update_id)

@@ -102,6 +102,8 @@ class BotApi:
 
     def handle(self, handler):
         at = time.time()
+        if self.closing:
+            return _cut(handler)
         body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
         token, _, method = handler.path.removeprefix("/bot").partition("/")
         values = {name: _value(text) for name, text in parse_qsl(body.decode(), keep_blank_values=True)}
