@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import corpus, transcripts
+from benchmarks import corpus, notifier, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -276,7 +276,14 @@ def start(scale: float) -> str:
     return f"watching after {1000 * statistics.median(watching):.0f} ms (best {1000 * min(watching):.0f}), --help {1000 * statistics.median(helping):.0f} ms (best {1000 * min(helping):.0f})"
 
 
-BENCHMARKS: dict[str, Callable[[float], str]] = {one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start)}
+def notify(scale: float) -> str:
+    """From an alert in the file to the request at Telegram's API, and what the notifier costs while nothing can be sent."""
+    return f"{quantiles(notifier.to_request(scale))}; {notifier.without_network(scale)}"
+
+
+BENCHMARKS: dict[str, Callable[[float], str]] = {
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, notify)
+}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agentwatch import sdnotify
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import rotated
 from agentwatch.apps import channels, setup
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 """How often the alert log is looked at: one `stat`. Half of what an alert waits on its way out."""
+
+LONGEST_WAIT_S = 30.0
+"""The event loop's clock stands still while the machine sleeps: after so long the time of day is looked at again."""
 
 HOLD_S = 5.0
 FORGET_S = 3600.0
@@ -86,6 +90,7 @@ class Notifier:
             report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
         self._feed = self._new_feed()
         self._stopping = asyncio.Event()
+        self._systemd = sdnotify.Notifier(environ)
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
         self._actions = Actions(loaded, self._outbox, self._state, environ, report, clock, self._wake)
         self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, report, clock)
@@ -105,15 +110,16 @@ class Notifier:
     async def run(self) -> int:
         """Until SIGTERM, SIGINT or `stop`; the exit code. What is on its way then is given a moment to be answered."""
         loop = asyncio.get_running_loop()
-        received_signals: list[int] = []
+        asked: list[int] = []
 
         def on_signal(number: int) -> None:
-            received_signals.append(number)
+            asked.append(number)
             self.stop()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         self._report(f"notifying about {self._log_dir}: {', '.join(self._names())}")
+        self._systemd.send(READY=1, STATUS=f"notifying about {self._log_dir}")
         self._actions.resume()
         tasks = [asyncio.create_task(self._kept_up(one)) for one in self._loops()]
         stop = asyncio.create_task(self._stopping.wait())
@@ -131,10 +137,11 @@ class Notifier:
                 task.cancel()
             await asyncio.gather(stop, poll, *tasks, return_exceptions=True)
             await self._close()
-        return 130 if signal.SIGINT in received_signals else 0
+        return 130 if signal.SIGINT in asked else 0
 
     def stop(self) -> None:
         """Ask it to end."""
+        self._systemd.send(STOPPING=1)
         self._stopping.set()
         self._wake()
         self._posts.stop()
@@ -237,7 +244,7 @@ class Notifier:
             found = courier.next(self._clock())
             if isinstance(found, Wait):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, found.until_s - self._clock())):
+                    async with asyncio.timeout(min(max(0.0, found.until_s - self._clock()), LONGEST_WAIT_S)):
                         await wake.wait()
                 continue
             target = msgspec.structs.replace(found.target, chat=courier.chat_of(found.target))
@@ -292,7 +299,8 @@ class Notifier:
             if now >= forget_at:
                 self._outbox.forget(now - KEPT_S)
                 forget_at = now + FORGET_S
-            await self._pause(HOLD_S)
+            self._systemd.send(WATCHDOG=1)
+            await self._pause(min(HOLD_S, self._systemd.watchdog_s or HOLD_S))
 
 
 def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterator[tuple[int, Alert]]:

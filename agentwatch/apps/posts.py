@@ -24,7 +24,8 @@ DEAD_LETTERS = "notify.dead.jsonl"
 """Of the state directory: what was given up, a line each, with the reason and the alert."""
 
 FIRST_RETRY_S, LAST_RETRY_S = 5.0, 3600.0
-IDLE_S = 60.0
+LONGEST_WAIT_S = 30.0
+"""As in `apps/notify.py`: the machine may have slept."""
 
 
 class Posts:
@@ -90,7 +91,7 @@ class Posts:
                     if target not in self._queues:
                         self._queues[target] = asyncio.create_task(self._serve(target))
                 waiting = asyncio.create_task(self._work.wait())
-                done, _ = await asyncio.wait({waiting, *self._queues.values()}, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait({waiting, *self._queues.values()}, timeout=LONGEST_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
                 ended = {target: task for target, task in self._queues.items() if task in done}
                 for target in ended:
@@ -112,7 +113,7 @@ class Posts:
             now = self._clock()
             if (at := max(due_s, gate.opens_at(now))) > now:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(at - now):
+                    async with asyncio.timeout(min(at - now, LONGEST_WAIT_S)):
                         await self._stopping.wait()
                 continue
             outcome = await self._try(target, post)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,11 +22,13 @@ END_S = 8.0
 class Supervised:
     """While this context lasts there is a notifier. It ends with its standard input, so that it survives no daemon that was killed."""
 
-    def __init__(self, log_dir: Path | None, config: Path | None, report: Callable[[str], None]) -> None:
+    def __init__(self, log_dir: Path | None, config: Path | None, environ: Mapping[str, str], report: Callable[[str], None]) -> None:
         # -P: a folder `agentwatch` in the working directory is not this program.
         self._command = [sys.executable, "-P", "-m", "agentwatch", "notify", "--until-stdin-ends"]
         for option, value in (("--log-dir", log_dir), ("--config", config)):
             self._command += [option, str(value)] if value is not None else []
+        # Its signs of life would be taken for the daemon's.
+        self._environ = {name: value for name, value in environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")}
         self._report = report
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -68,5 +70,6 @@ class Supervised:
         with self._lock:
             if self._stopping.is_set():
                 return None
-            self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603  # ourselves
+            # In a session of its own: Ctrl-C is for the daemon, which ends its child.
+            self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=self._environ, start_new_session=True)  # noqa: S603  # ourselves
             return self._child

@@ -98,7 +98,7 @@ def run(
         return watching.run()
     from agentwatch.apps.supervise import Supervised
 
-    with Supervised(log_dir, config, _say):
+    with Supervised(log_dir, config, os.environ, _say):
         return watching.run()
 
 

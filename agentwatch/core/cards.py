@@ -14,8 +14,10 @@ from agentwatch.model import Alert, Severity, Status
 MOST_UNITS = 4096
 """Of a Telegram message, in UTF-16 code units. It counts what is left after its tags are read; we count them too, to be on the safe side."""
 
-MOST_EVIDENCE_CHARS, MOST_LISTED_CHARS = 300, 160
-MOST_LISTED = 40
+MOST_EVIDENCE_CHARS, MOST_LISTED_CHARS, MOST_NAME_CHARS = 300, 160, 100
+"""So much of evidence, of a line, and of a name: what must not be cut off, a mark or a note, comes before what may."""
+
+MOST_TALLIES = 12
 
 ICONS = {Severity.HIGH: "❌", Severity.MEDIUM: "⚠️", Severity.LOW: "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"}
 RECOVERED = "✅"
@@ -110,14 +112,16 @@ class Notes(NamedTuple):
 def card(first: Alert, last: Alert, notes: Notes, zone: tzinfo | None) -> list[Line]:
     """The message of a topic whose first told alert is `first` and whose newest is `last`; times in `zone`, the machine's where None."""
     lines = [line(Span(_title(last), "b"))]
-    lines.append(line("Attempt: ", Span(last.attempt_id, "code")))
+    if notes.is_repeat:
+        lines.append(line(Span(REPEAT, "i")))
+    lines.append(line("Attempt: ", Span(shortened(last.attempt_id, MOST_NAME_CHARS), "code")))
     if executor := last.detail.get("executor"):
         model = last.detail.get("model")
-        lines.append(line(f"Executor: {str(executor).upper()}", f" ({model})" if model else ""))
+        lines.append(line(f"Executor: {shortened(str(executor).upper(), MOST_NAME_CHARS)}", shortened(f" ({model})", MOST_NAME_CHARS) if model else ""))
     if task := last.detail.get("task_title") or last.detail.get("task_id"):
-        lines.append(line(f"Task: {task}"))
+        lines.append(line(f"Task: {shortened(str(task), MOST_LISTED_CHARS)}"))
     if about := _ABOUT.get(last.type, _no_line)(last):
-        lines.append(line(about))
+        lines.append(line(shortened(about, MOST_LISTED_CHARS)))
     if last.status is not Status.RECOVERED and last.recommendation:
         lines.append(line(f"Recommendation: {last.recommendation}"))
     lines.append(line())
@@ -125,11 +129,9 @@ def card(first: Alert, last: Alert, notes: Notes, zone: tzinfo | None) -> list[L
     if evidence := best_evidence(last):
         lines.append(line(Span(shortened(evidence, MOST_EVIDENCE_CHARS), "pre")))
     lines.append(line(Span(_times(first, last, zone), "i")))
+    lines += [line(note) for note in notes.lines]
     if notes.has_details:
         lines += _details(last, zone)
-    lines += [line(note) for note in notes.lines]
-    if notes.is_repeat:
-        lines.append(line(Span(REPEAT, "i")))
     return lines
 
 
@@ -297,7 +299,7 @@ def digest(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:
         worst = next((one for one in reversed(Severity) if any(tally.severity is one for tally in told.tallies)), Severity.LOW)
         when = f"{clock(told.first_at, zone)} to {clock(told.last_at, zone)}" if told.last_at > told.first_at else clock(told.first_at, zone)
         lines = [line(Span(f"{ICONS[worst]} {told.alerts:,} alert{'s' if told.alerts > 1 else ''}", "b"), f", {when}")]
-        lines += [line(f"{ICONS[one.severity]} {one.alerts:,} {one.type}") for one in told.tallies[:MOST_LISTED]]
+        lines += [line(f"{ICONS[one.severity]} {one.alerts:,} {one.type}") for one in told.tallies[:MOST_TALLIES]]
         lines.append(line())
         for alert in told.worst:
             icon = RECOVERED if alert.status is Status.RECOVERED else ICONS[alert.severity]
@@ -308,7 +310,7 @@ def digest(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:
         text = f"{told.old:,} alert{'s' if told.old > 1 else ''} older than {max_age_h:g} h only counted: `agentwatch alerts` lists them"
         lines.append(line(Span(text, "i")))
     if told.is_repeat:
-        lines.append(line(Span(REPEAT, "i")))
+        lines.insert(1, line(Span(REPEAT, "i")))
     return lines
 
 

@@ -1,10 +1,10 @@
 """A thousand alerts, a Bot API that fails in every way it can, and a notifier that is killed again and again."""
 
+import itertools
 import random
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -45,15 +45,20 @@ def test_nothing_is_lost_and_a_repeat_is_marked(place, api, alerts, kills, capsy
         return fault
 
     api.choose, api.slow_s = choose, 0.3
-    writer = threading.Thread(target=lambda: [(place.write(alert_line(number)), time.sleep(chance.random() * 2 * kills / alerts)) for number in range(alerts)])
     process = start(place)
-    writer.start()
+    numbers = iter(range(alerts))
     for _ in range(kills):
-        time.sleep(0.9 + chance.random() * 1.5)
+        place.write(*(alert_line(number) for number in itertools.islice(numbers, alerts // kills)))
+        # So many requests later, wherever in its work it is then.
+        goal = len(api.requests) + chance.randint(1, 2 * alerts // kills)
+        until = time.time() + 8
+        while len(api.requests) < goal and time.time() < until and len(api.messages) < alerts:
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.05)
         process.kill()
         process.wait(20)
         process = start(place)
-    writer.join()
+    place.write(*(alert_line(number) for number in numbers))
     api.choose = lambda: OK
 
     def told():
