@@ -49,7 +49,7 @@ def notifier(address: str) -> Iterator[tuple[psutil.Process, Path]]:
 
 
 def to_request(scale: float) -> list[float]:
-    """Milliseconds from the line in the file to the request at the API, one alert at a time."""
+    """Seconds from the line in the file to the request at the API, one alert at a time."""
     api = BotApi()
     latencies = []
     with notifier(api.url) as (_, path), path.open("ab", buffering=0) as out:
@@ -58,7 +58,7 @@ def to_request(scale: float) -> list[float]:
             written = time.time()
             api.wait(lambda expected=number + 1: len(api.requests) >= expected)
             if number:  # the first waits for the start
-                latencies.append(1000 * (api.requests[-1][0] - written))
+                latencies.append(api.requests[-1][0] - written)
             time.sleep(PAUSE_S)
     api.close()
     return latencies

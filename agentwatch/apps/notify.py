@@ -203,7 +203,7 @@ class Notifier:
                 for batch in self._feed.batches():
                     self._take(batch)
                     await asyncio.sleep(0)
-                await self._pause(LOOK_S)
+                await asyncio.sleep(LOOK_S)
         except BaseException:
             # What was read and not written down is read again.
             self._feed.close()

@@ -81,7 +81,7 @@ class Telegram:
         hide(token)
         self._bot = Bot(
             token,
-            base_url=base_url or BASE_URL,
+            base_url=f"{base_url.rstrip('/').removesuffix('/bot')}/bot" if base_url else BASE_URL,
             request=HTTPXRequest(connection_pool_size=4, read_timeout=ANSWER_S, write_timeout=ANSWER_S, connect_timeout=CONNECT_S, pool_timeout=CONNECT_S),
             get_updates_request=HTTPXRequest(connection_pool_size=1, read_timeout=ANSWER_S, connect_timeout=CONNECT_S, pool_timeout=CONNECT_S),
         )

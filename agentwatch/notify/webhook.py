@@ -21,6 +21,7 @@ from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refu
 
 CONNECT_S = 5.0
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _GONE, _TOO_SOON, _TOO_MANY = 410, 408, 429
 
 
@@ -69,29 +70,34 @@ class Webhooks:
                 parts = _split(url)
                 if parts is None:
                     return Refused("no address of the kind http:// or https://")
-                address = await self._address(parts)
-                if isinstance(address, str):
-                    return await self._send(parts, address, headers, body)
-                return address
+                addresses = await self._addresses(parts)
+                return await self._first(parts, addresses, headers, body) if isinstance(addresses, list) else addresses
         except TimeoutError:
             return Unsure(f"no answer within {self._timeout_s:g} s")
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            return NotSent(f"no connection: {safe(str(error), 100)}")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return Unsure(f"{type(error).__name__}: {safe(str(error), 100)}")
 
-    async def _address(self, parts: SplitResult) -> str | Outcome:
-        """The address to connect to, if it is one that may be."""
+    async def _addresses(self, parts: SplitResult) -> list[str] | Outcome:
+        """The addresses to connect to, in their order, if all of them are such as may be."""
         host = parts.hostname or ""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, parts.port or (443 if parts.scheme == "https" else 80), type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             return NotSent(f"`{host}` cannot be looked up: {error}")
-        addresses = [str(row[4][0]) for row in found]
-        if self._allow_private or host == self._trusted_host:
-            return addresses[0]
-        public = [one for one in addresses if is_public(one)]
-        return public[0] if len(public) == len(addresses) else Refused(f"`{host}` leads to a private address")
+        addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
+        if self._allow_private or host == self._trusted_host or all(map(is_public, addresses)):
+            return addresses
+        return Refused(f"`{host}` leads to a private address")
+
+    async def _first(self, parts: SplitResult, addresses: list[str], headers: dict[str, str], body: bytes) -> Outcome:
+        """What the first address that can be connected to answers: where a name has two kinds of numbers, often only one is in use."""
+        reason = ""
+        for address in addresses:
+            try:
+                return await self._send(parts, address, headers, body)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                reason = safe(str(error), 100)
+        return NotSent(f"no connection: {reason}")
 
     async def _send(self, parts: SplitResult, address: str, headers: dict[str, str], body: bytes) -> Outcome:
         netloc = f"[{address}]" if ":" in address else address
@@ -115,10 +121,15 @@ def _outcome(status: int, retry_after: str | None) -> Outcome:
 
 
 def is_public(address: str) -> bool:
-    """Whether the address may be anybody's: neither private nor loopback, link-local, reserved or a multicast group."""
+    """Whether the address may be anybody's: neither private nor loopback, link-local, reserved or a group, nor a way to put one of these."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_global and not ip.is_multicast
+    inner = [ip]
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner += [
+            one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ()), ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None) if one
+        ]
+    mapped = isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None
+    return all(one.is_global and not one.is_multicast for one in (inner[1:] if mapped else inner))
 
 
 def _split(url: str) -> SplitResult | None:

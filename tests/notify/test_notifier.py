@@ -277,6 +277,13 @@ def test_the_token_is_nowhere(place, api, line):
             assert TOKEN.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("ending", ["", "/", "/bot", "/bot/"])
+def test_a_server_of_ones_own_is_named_with_or_without_what_comes_behind(place, api, ending):
+    """Nobody has to know how the library puts an address together."""
+    done = place.run("doctor", "--send-test", AGENTWATCH_TELEGRAM_BASE_URL=api.url.removesuffix("/bot") + ending)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_token_may_come_from_a_file_and_from_the_credentials_directory(place, api, line, tmp_path):
     """As systemd hands it over."""
     folder = tmp_path / "credentials"

@@ -154,7 +154,8 @@ def test_private_addresses_are_refused_unless_configured(receiver, host):
 @pytest.mark.parametrize(
     ("address", "expected"),
     [("8.8.8.8", True), ("10.0.0.1", False), ("172.16.3.4", False), ("192.168.1.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False),
-     ("2606:4700::1111", True), ("fe80::1%eth0", False), ("fc00::1", False), ("::ffff:10.0.0.1", False), ("0.0.0.1", False)],
+     ("2606:4700::1111", True), ("fe80::1%eth0", False), ("fc00::1", False), ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True), ("2002:7f00:1::", False), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
+     ("0.0.0.1", False)],
 )  # fmt: skip
 def test_what_is_public(address, expected):
     """Neither private nor loopback, link-local, shared, reserved nor a group."""
