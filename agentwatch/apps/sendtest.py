@@ -33,11 +33,12 @@ async def _telegram(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator
         return
     targets = channels.telegram_targets(loaded)
     name = await bot.name()
+    by = f" by {name}" if name else ""
     if not targets:
         remedy = "run `agentwatch notify`, write to the bot, and set AGENTWATCH_TELEGRAM_CHATS to the id that is shown"
-        yield Check("test message", "broken", f"the bot {name} has no chat to write to", remedy)
+        yield Check("test message", "broken", f"there is no chat to write to{by}", remedy)
     for target in targets:
-        yield _check(f"{target.name} by {name}", await bot.deliver(Job(target, 0, 0, LINES)))
+        yield _check(f"{target.name}{by}", await bot.deliver(Job(target, 0, 0, LINES)))
     await bot.close()
 
 

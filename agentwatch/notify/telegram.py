@@ -91,12 +91,12 @@ class Telegram:
         for request in (self._bot.request, self._bot._request[0]):  # noqa: SLF001  # the one for updates has no other name
             await request.shutdown()
 
-    async def name(self) -> str:
-        """What the bot is called, or why that cannot be asked."""
+    async def name(self) -> str | None:
+        """What the bot is called; None where that cannot be asked now."""
         try:
             return f"@{(await self._bot.get_me()).username}"
-        except TelegramError as error:
-            return self._said(error)
+        except TelegramError:
+            return None
 
     async def deliver(self, job: Job) -> Outcome:
         """Send or edit once; where its marks are not understood once more as plain text, and without a topic that is gone."""
