@@ -537,8 +537,12 @@ def _check_trust(path: str, file: Path, *, is_trusted: bool) -> None:
 
 
 def _with_commands(keys: dict[str, Any]) -> dict[str, Any]:
-    """The section `[actions]`, with each list that stands there under a recommendation or type moved to where commands are."""
-    commands = {name: keys.pop(name) for name in [name for name, value in keys.items() if isinstance(value, list) and f"actions.{name}" not in KEYS]}
+    """The section `[actions]`, with each list that stands there under a recommendation or type moved to where commands are.
+
+    A text too: whoever writes a command as one is told that it is a list.
+    """
+    names = [name for name, value in keys.items() if isinstance(value, list | str) and f"actions.{name}" not in KEYS]
+    commands = {name: keys.pop(name) for name in names}
     if commands:
         keys["commands"] = {**keys.get("commands", {}), **commands}
     return keys

@@ -398,6 +398,7 @@ def test_a_command_stands_under_the_recommendation_that_it_answers(place):
         pytest.param('[webhook]\nurl = "https://user:pw@hooks.example"\n', "webhook.url", id="a password in an address"),
         pytest.param('[webhook]\nurl = "file:///etc/passwd"\n', "webhook.url", id="a file for an address"),
         pytest.param("[actions]\nfresh_session = []\n", "actions.commands", id="an empty command"),
+        pytest.param('[actions]\nfresh_session = "again.sh"\n', "actions.commands", id="a text for a command"),
         pytest.param("[actions]\nfresh_session = [1]\n", "actions.commands", id="a number for a program"),
     ],
 )

@@ -49,7 +49,7 @@ RETRY_S = 5.0
 LAST_ANSWER_S = 5.0
 """So long the answer to what is on its way is waited for when asked to stop."""
 
-POLL_AGAIN_S, POLL_REFUSED_S = 5.0, 300.0
+SHORTEST_POLL_S, POLL_AGAIN_S, POLL_REFUSED_S = 1.0, 5.0, 300.0
 
 LOCK = "notify.lock"
 
@@ -165,7 +165,7 @@ class Notifier:
             yield partial(self._carry, courier, outlet, wake)
 
     async def _kept_up(self, loop: Loop) -> None:
-        """Run a loop until asked to stop, and again after what should not have happened: one poisoned alert must not silence the others."""
+        """Run a loop until asked to stop, and again after what should not have happened, a full disk among it."""
         told = ""
         while not self._stopping.is_set():
             try:
@@ -265,6 +265,7 @@ class Notifier:
         chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._zone)
         offset = int(self._outbox.value("updates") or 0)
         while not self._stopping.is_set():
+            asked_at = time.monotonic()
             try:
                 found = await telegram.updates(offset)
             except UpdatesError as error:
@@ -278,6 +279,9 @@ class Notifier:
                 self._outbox.remember("updates", str(offset))
             if found:
                 self._wake()
+            elif time.monotonic() - asked_at < SHORTEST_POLL_S:
+                # A server that does not wait for something to happen would be asked as fast as it answers.
+                await self._pause(SHORTEST_POLL_S)
 
     async def _obey(self, chat: "Chat", update: "Incoming") -> None:
         """What one update brings must not keep the next from being seen."""

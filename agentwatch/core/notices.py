@@ -6,6 +6,7 @@ A *topic* is what gets one message in a chat, however many alerts it is made of:
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, time, timedelta
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,10 +34,11 @@ def received(line: Mapping[str, Any], now: datetime) -> Alert | None:
     """
     if not isinstance(line.get("alert_id"), str) or not isinstance(line.get("type"), str):
         return None
-    alert_id, kind, recommendation = (safe(str(line.get(name) or ""), LONGEST_NAME) for name in ("alert_id", "type", "recommendation"))
+    alert_id, episode_id = (_identity(str(line.get(name) or "")) for name in ("alert_id", "episode_id"))
+    kind, recommendation = (safe(str(line.get(name) or ""), LONGEST_NAME) for name in ("type", "recommendation"))
     if not alert_id.strip() or not kind.strip():
         return None
-    attempt_id, summary, episode_id = safe_each([str(line.get(name) or "") for name in ("attempt_id", "summary", "episode_id")])
+    attempt_id, summary = safe_each([str(line.get(name) or "") for name in ("attempt_id", "summary")])
     at = _moment(line.get("timestamp")) or now
     found = line.get("evidence")
     evidence = [_evidence(one, at) for one in found[:MOST_EVIDENCE] if isinstance(one, dict)] if isinstance(found, list) else []
@@ -61,6 +63,12 @@ def topic(alert: Alert) -> str:
     if alert.type == "rule_match" and alert.detail.get("issue_fingerprint"):
         return f"issue:{alert.detail.get('run_id', '')}:{alert.detail['issue_fingerprint']}"
     return alert.episode_id
+
+
+def _identity(text: str) -> str:
+    """The same for the same id, another for another: what is cut or redacted has a digest behind it, or two alerts could become one."""
+    shown = safe(text, LONGEST_NAME)
+    return shown if shown == text else f"{safe(text, LONGEST_NAME // 2)}~{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def _one_of(kind: Any, value: object, otherwise: Any) -> Any:

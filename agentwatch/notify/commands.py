@@ -13,7 +13,7 @@ import msgspec
 from agentwatch.core.text import safe
 
 MOST_OUTPUT_BYTES = 1 << 16
-GRACE_S = 5.0
+GRACE_S = 3.0
 """So long a command that was told to end has for it, before it is killed."""
 
 

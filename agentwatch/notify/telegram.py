@@ -147,8 +147,9 @@ class Telegram:
     def _outcome(self, error: TelegramError) -> Outcome:
         match error:
             case RetryAfter():
-                wait = error.retry_after
-                return NotSent("asked to wait", float(wait) if isinstance(wait, int | float) else wait.total_seconds())
+                asked = error.retry_after
+                wait_s = float(asked) if isinstance(asked, int | float) else asked.total_seconds()
+                return NotSent(f"asked to wait {wait_s:g} s", wait_s)
             case ChatMigrated():
                 return Moved(error.new_chat_id)
             case InvalidToken():

@@ -28,7 +28,7 @@ class Log:
     def write(self, count=1, *, size=10):
         with self.path.open("ab") as file:
             for _ in range(count):
-                line = b"%06d%s" % (len(self.written), b"x" * size)
+                line = b"%s%06d" % (b"x" * size, len(self.written))
                 self.written.append(line)
                 file.write(line + b"\n")
 
@@ -133,6 +133,17 @@ def test_a_file_that_was_refilled_beyond_the_cursor_is_known_by_its_content(log)
     log.copy_and_truncate()
     log.write(9, size=50)
     log.start()
+    log.look()
+    assert log.new() == log.written
+
+
+def test_a_log_that_was_filled_and_emptied_since_it_was_found_empty_is_looked_for_in_its_copies(log):
+    """An empty file has nothing to be known by."""
+    log.path.touch()
+    log.look()
+    log.write(2)
+    log.copy_and_truncate()
+    log.write()
     log.look()
     assert log.new() == log.written
 
