@@ -11,10 +11,11 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
-import httpx2
+import httpx
 
 from agentwatch.core.text import safe
 from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refused, Unsure
@@ -56,8 +57,13 @@ class Webhooks:
         self._timeout_s = timeout_s
         self._allow_private = allow_private
         self._trusted_host = _spelt_out(trusted)
-        self._client = httpx2.AsyncClient(
-            follow_redirects=False, trust_env=False, timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)), headers={"user-agent": "agentwatch"}
+        # The certificates that the machine trusts, a company's own among them; the client would take a list of its own.
+        self._client = httpx.AsyncClient(
+            verify=ssl.create_default_context(),
+            follow_redirects=False,
+            trust_env=False,
+            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
+            headers={"user-agent": "agentwatch"},
         )
 
     async def close(self) -> None:
@@ -74,7 +80,7 @@ class Webhooks:
                 return await self._first(parts, addresses, headers, body) if isinstance(addresses, list) else addresses
         except TimeoutError:
             return Unsure(f"no answer within {self._timeout_s:g} s")
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Unsure(f"{type(error).__name__}: {safe(str(error), 100)}")
 
     async def _addresses(self, parts: SplitResult) -> list[str] | Outcome:
@@ -95,7 +101,7 @@ class Webhooks:
         for address in addresses:
             try:
                 return await self._send(parts, address, headers, body)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 reason = safe(str(error), 100)
         return NotSent(f"no connection: {reason}")
 
