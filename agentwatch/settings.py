@@ -21,6 +21,7 @@ from typed_settings.dict_utils import merge_settings
 from typed_settings.types import LoadedSettings, LoadedValue, LoaderMeta, OptionInfo
 
 from agentwatch.errors import SettingsError
+from agentwatch.model import Severity
 
 FILE_NAME = "agentwatch.toml"
 PREFIX = "AGENTWATCH_"
@@ -137,6 +138,82 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     ttl_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Age at which a run's directory may be cleared.")] = 24.0
 
 
+Quiet = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+"""Local times of day between which nothing is sent, as in `22:00-07:00`; empty for none."""
+
+ChatName = Annotated[str, Meta(pattern=r"^-?\d{1,19}(/\d{1,10})?$")]
+"""A chat's id, with a slash and a topic's id behind it where the chat has topics."""
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True):
+    """When many alerts become one message."""
+
+    storm_per_min: Annotated[int, Meta(ge=1, le=LONGEST, description="Messages a minute and chat; what comes on top becomes one digest.")] = 10
+    late_s: Annotated[float, Meta(gt=0, le=LONGEST, description="Alerts that could not be told for so long are told together, in a digest.")] = 600.0
+    max_age_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Alerts that are older when their turn comes are only counted.")] = 24.0
+
+
+class TelegramRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one chat, or one topic of a chat, is told. Empty lists mean all."""
+
+    chat: ChatName
+    types: tuple[str, ...] = ()
+    executors: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    min_severity: Severity | None = None
+    quiet: Quiet | None = None
+
+
+class Telegram(msgspec.Struct, frozen=True, kw_only=True):
+    """Which chats are told what, and whose taps and commands are obeyed. The bot's token is a secret and stands elsewhere."""
+
+    chats: Annotated[tuple[ChatName, ...], Meta(description="Chats that are told everything: ids, separated by commas; `ID/TOPIC` for a topic.")] = ()
+    users: Annotated[
+        tuple[int, ...], Meta(description="Users who are obeyed: ids, separated by commas. The other side of a configured private chat always is.")
+    ] = ()
+    base_url: Annotated[str, Meta(pattern=r"^$|^https?://", description="A Bot API server of your own, as in `http://127.0.0.1:8081/bot`.")] = ""
+    polling: Annotated[bool, Meta(description="Whether taps and commands are fetched. One notifier a bot can do that.")] = True
+    min_severity: Annotated[Severity, Meta(description="Alerts below are not sent: low, medium or high.")] = Severity.LOW
+    quiet: Annotated[Quiet, Meta(description="Local times between which nothing is sent, as in `22:00-07:00`.")] = ""
+    routes: Annotated[
+        tuple[TelegramRoute, ...],
+        Meta(description="Chats that are told a part: `[[telegram.routes]]` with `chat`, `types`, `executors`, `projects`, `min_severity`, `quiet`."),
+    ] = ()
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """Where alerts are posted to. The secret that signs them stands elsewhere."""
+
+    url: Annotated[str, Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An address that every alert is posted to, http or https.")] = ""
+    min_severity: Annotated[Severity, Meta(description="Alerts below are not posted: low, medium or high.")] = Severity.LOW
+    allow_private: Annotated[
+        bool, Meta(description="Whether names and callbacks may lead to private addresses. One that `webhook.url` spells out always may.")
+    ] = False
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="How long one request may take, answer included.")] = 15.0
+    give_up_h: Annotated[float, Meta(gt=0, le=LONGEST, description="After so long of trying an alert goes to the dead-letter file.")] = 48.0
+
+
+class Apprise(msgspec.Struct, frozen=True, kw_only=True):
+    """What the channels in AGENTWATCH_APPRISE_URLS are told; these addresses hold secrets and stand elsewhere."""
+
+    min_severity: Annotated[Severity, Meta(description="Alerts below are not sent: low, medium or high.")] = Severity.LOW
+    quiet: Annotated[Quiet, Meta(description="Local times between which nothing is sent, as in `22:00-07:00`.")] = ""
+
+
+class Actions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which command answers which alert. Any other key of this section that holds a list is a command too."""
+
+    commands: Annotated[
+        dict[str, Annotated[tuple[str, ...], Meta(min_length=1)]],
+        Meta(description='Commands by recommendation or type of an alert, as in `trigger_ai_autofix = ["fix.sh", "{attempt_id}"]`.'),
+    ] = msgspec.field(default_factory=dict)
+    automatic: Annotated[bool, Meta(description="Whether they run by themselves, or only when somebody taps the button.")] = True
+    dry_run: Annotated[bool, Meta(description="Whether they are only written down, and not run.")] = False
+    timeout_s: Annotated[float, Meta(gt=0, le=LONGEST, description="A command that takes longer is ended.")] = 600.0
+    at_once: Annotated[int, Meta(ge=1, le=64, description="How many commands may run at the same time.")] = 1
+    cooldown_s: Annotated[float, Meta(ge=0, le=LONGEST, description="How long an attempt is left alone by itself after a command was run for it.")] = 900.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, by section. Every value has passed its range."""
 
@@ -153,6 +230,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     report: Report = Report()
     runs: Runs = Runs()
+    notify: Notify = Notify()
+    telegram: Telegram = Telegram()
+    webhook: Webhook = Webhook()
+    apprise: Apprise = Apprise()
+    actions: Actions = Actions()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -207,7 +289,7 @@ OLDER_NAMES = {
 }
 """Names from before there were sections. They go on working; the name made of section and key wins where both are set."""
 
-SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET")
+SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET", "AGENTWATCH_APPRISE_URLS")
 
 CONFIG_NAME = f"{PREFIX}CONFIG"
 """Names a settings file as `--config` does, for a program that starts this one and can only set its environment."""
@@ -217,18 +299,14 @@ RESERVED_NAMES = frozenset(
         CONFIG_NAME,
         *SECRET_NAMES,
         *(f"{name}_FILE" for name in SECRET_NAMES),
-        "AGENTWATCH_TELEGRAM_CHATS",
-        "AGENTWATCH_TELEGRAM_USERS",
-        "AGENTWATCH_TELEGRAM_BASE_URL",
-        "AGENTWATCH_WEBHOOK_URL",
         "AGENTWATCH_ASK_MODEL",
         "AGENTWATCH_RUN",
     }
 )
-"""Names that are read for themselves, by this file, the notifier, the logger and the language model's client: no settings, yet not misspelt."""
+"""Names that are read for themselves, by this file, the logger and the language model's client: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
-TRUSTED_ONLY = ("actions", "telegram", "webhook", "ask.base_url")
+TRUSTED_ONLY = ("actions", "apprise", "telegram", "webhook", "ask.base_url")
 """Sections and keys that run a command or send data away: taken from the user's file, `--config` and the environment alone."""
 
 _WHERE_TRUSTED = "set it in the environment, in `$XDG_CONFIG_HOME/agentwatch/agentwatch.toml`, or in a file given by `--config FILE`"
@@ -248,7 +326,13 @@ def _help(annotated: object) -> str:
 _SECTIONS: dict[str, type[msgspec.Struct]] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
 
 KEYS = {
-    path: Key(path, _help(field.type), field.default, (*(old for old, new in OLDER_NAMES.items() if new == path), _environment_name(path)), field.type)
+    path: Key(
+        path,
+        _help(field.type),
+        {} if field.default is msgspec.NODEFAULT else field.default,
+        (*(old for old, new in OLDER_NAMES.items() if new == path), _environment_name(path)),
+        field.type,
+    )
     for section, cls in _SECTIONS.items()
     for field in msgspec.structs.fields(cls)
     for path in [f"{section}.{field.name}"]
@@ -409,7 +493,11 @@ def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[O
     for section, keys in data.items():
         names = [f"{section}.{name}" for name in keys] if isinstance(keys, dict) else []
         for name in names or [section]:
-            _check_key(name, path, is_trusted=is_trusted)
+            _check_trust(name, path, is_trusted=is_trusted)
+        if section == "actions" and isinstance(keys, dict):
+            names = [f"{section}.{name}" for name in _with_commands(keys)]
+        for name in names or [section]:
+            _check_key(name, path)
         if not isinstance(keys, dict):
             raise SettingsError(f"`{path}`: `{section}` is a section, not a key: {keys!r:.100}", hint=f"begin it with a line `[{section}]`")
     return LoadedSettings(data, LoaderMeta(f"`{path}`", path.parent)), overrides
@@ -441,14 +529,29 @@ def _items(table: object, what: str, hint: str) -> Iterable[tuple[str, Any]]:
     return table.items()
 
 
-def _check_key(path: str, file: Path, *, is_trusted: bool) -> None:
-    section = path.partition(".")[0]
-    if path in KEYS or path in _SECTIONS:
-        return
-    if _SECRET_KEY.search(path):
+def _check_trust(path: str, file: Path, *, is_trusted: bool) -> None:
+    if path not in KEYS and path not in _SECTIONS and _SECRET_KEY.search(path):
         raise SettingsError(f"`{file}`: `{path}` is a secret and may not stand in a settings file", hint=_WHERE_SAFE)
     if not is_trusted and any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY):
         raise SettingsError(f"`{file}`: `{path}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _with_commands(keys: dict[str, Any]) -> dict[str, Any]:
+    """The section `[actions]`, with each list that stands there under a recommendation or type moved to where commands are.
+
+    A text too: whoever writes a command as one is told that it is a list.
+    """
+    names = [name for name, value in keys.items() if isinstance(value, list | str) and f"actions.{name}" not in KEYS]
+    commands = {name: keys.pop(name) for name in names}
+    if commands:
+        keys["commands"] = {**keys.get("commands", {}), **commands}
+    return keys
+
+
+def _check_key(path: str, file: Path) -> None:
+    section = path.partition(".")[0]
+    if path in KEYS or path in _SECTIONS:
+        return
     if section in _SECTIONS:
         raise SettingsError(f"`{file}`: unknown key: `{path}`", hint=_nearest_name(path, KEYS))
     raise SettingsError(f"`{file}`: unknown section: `{section}`", hint=_nearest_name(section, _SECTIONS))
@@ -539,9 +642,33 @@ def _weekday(value: Any) -> Any:
     raise ValueError("expected a day of the week")
 
 
+def _ids(value: Any) -> Any:
+    """Numbers or texts, in a list or separated by commas."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _routes(value: Any) -> Any:
+    rows = _json(value)
+    return (
+        [{**row, "chat": str(row["chat"])} if isinstance(row, dict) and isinstance(row.get("chat"), int) else row for row in rows]
+        if isinstance(rows, list)
+        else rows
+    )
+
+
+def _json(value: Any) -> Any:
+    """What an environment variable holds for a key that is no single value."""
+    return msgspec.json.decode(value) if isinstance(value, str) else value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "logs.sources": _names,
     "alerts.off": _names,
     "report.day": _weekday,
+    "telegram.chats": _ids,
+    "telegram.users": _ids,
+    "telegram.routes": _routes,
+    "actions.commands": _json,
     **{key.path: _truth for key in KEYS.values() if isinstance(key.default, bool)},
 }

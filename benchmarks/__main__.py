@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import console, corpus, transcripts
+from benchmarks import console, corpus, notifier, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -285,8 +285,13 @@ def tail(scale: float) -> str:
     return "; ".join(shown)
 
 
+def notify(scale: float) -> str:
+    """From an alert in the file to the request at Telegram's API, and what the notifier costs while nothing can be sent."""
+    return f"{quantiles(notifier.to_request(scale))}; {notifier.without_network(scale)}"
+
+
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail)
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify)
 }
 
 

@@ -12,8 +12,11 @@ from agentwatch.formats.registry import CONTAINERS, FORMATS
 ROOT = Path(__file__).parents[1]
 
 HEAVY = {
+    "apprise",
     "duckdb",
     "genai_prices",
+    "httpx",
+    "httpx2",
     "mcp",
     "openai",
     "pydantic",

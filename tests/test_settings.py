@@ -186,12 +186,25 @@ def value_of(settings: Settings, path: str) -> object:
     return getattr(getattr(settings, section), name)
 
 
+SAMPLES = {
+    "telegram.chats": "1, -100/7",
+    "telegram.users": "5,6",
+    "telegram.base_url": "http://127.0.0.1:8081/bot",
+    "telegram.quiet": "22:00-07:00",
+    "telegram.routes": '[{"chat": -100, "types": ["error_loop"]}]',
+    "webhook.url": "https://hooks.example/a?b=c",
+    "apprise.quiet": "22:00-07:00",
+    "actions.commands": '{"fresh_session": ["again.sh", "{attempt_id}"]}',
+}
+"""A value for each key of which the default is nothing, which in a variable would count as not set."""
+
+
 @pytest.mark.parametrize("path", sorted(KEYS))
 def test_every_key_has_an_environment_name_and_a_help_text(place, path):
     """Each key can be set by AGENTWATCH_<SECTION>_<KEY>, and `doctor` and the documentation find something to say about it."""
     key = KEYS[path]
     name = "AGENTWATCH_" + path.upper().replace(".", "_")
-    text = ",".join(key.default) if isinstance(key.default, tuple) else str(key.default)
+    text = SAMPLES.get(path) or (",".join(key.default) if isinstance(key.default, tuple) else str(key.default))
     assert read(place, {name: text}).origins[path] == f"environment {name}"
     assert key.names[-1] == name
     assert key.help.endswith(".")
@@ -320,8 +333,8 @@ def test_an_unknown_variable_of_ours_is_refused_with_the_nearest_known_one(place
 
 
 def test_names_that_other_parts_read_are_accepted(place):
-    """A run id, a bot's token or a webhook's address in the environment is not taken for a misspelt setting."""
-    names = [*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "AGENTWATCH_RUN", "AGENTWATCH_TELEGRAM_BASE_URL", "AGENTWATCH_WEBHOOK_URL"]
+    """A run id, a bot's token or a model's name in the environment is not taken for a misspelt setting."""
+    names = [*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "AGENTWATCH_RUN", "AGENTWATCH_ASK_MODEL"]
     assert set(read(place, dict.fromkeys(names, "x")).origins.values()) == {"default"}
 
 
@@ -356,10 +369,44 @@ def test_the_env_file_is_no_more_trusted_than_the_nearest_file(place, name):
 
 
 def test_a_trusted_file_is_not_told_that_it_lies_in_the_directory(place):
-    """The user's file and `--config` may hold such keys, as soon as there are any: today they are merely unknown."""
+    """The user's file and `--config` may hold such keys."""
     given = write(place / "given.toml", '[webhook]\nurl = "http://hooks.example"\n')
-    with pytest.raises(SettingsError, match="unknown section: `webhook`"):
-        read(place, config=given)
+    user_file(place, "[telegram]\nchats = [17, -100]\n")
+    settings = read(place, config=given).settings
+    assert settings.webhook.url == "http://hooks.example"
+    assert settings.telegram.chats == ("17", "-100")
+
+
+def test_a_command_stands_under_the_recommendation_that_it_answers(place):
+    """Any list in `[actions]` is a command; what is no list there must be a key that is known."""
+    user_file(place, '[actions]\ntrigger_ai_autofix = ["fix.sh", "{attempt_id}"]\ntimeout_s = 5\n')
+    actions = read(place).settings.actions
+    assert (actions.commands, actions.timeout_s) == ({"trigger_ai_autofix": ("fix.sh", "{attempt_id}")}, 5)
+    user_file(place, "[actions]\ntimout_s = 5\n")
+    with pytest.raises(SettingsError, match=r"unknown key: `actions\.timout_s`") as caught:
+        read(place)
+    assert caught.value.hint == "the nearest known name is `actions.timeout_s`"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param('[telegram]\nchats = ["@name"]\n', "telegram.chats", id="a name for a chat's id"),
+        pytest.param('[telegram]\nquiet = "22-7"\n', "telegram.quiet", id="hours without minutes"),
+        pytest.param('[telegram]\nroutes = [{chat = 5, type = ["x"]}]\n', "telegram.routes", id="an unknown name in a route"),
+        pytest.param('[telegram]\nbase_url = "ftp://x"\n', "telegram.base_url", id="no web address"),
+        pytest.param('[webhook]\nurl = "https://user:pw@hooks.example"\n', "webhook.url", id="a password in an address"),
+        pytest.param('[webhook]\nurl = "file:///etc/passwd"\n', "webhook.url", id="a file for an address"),
+        pytest.param("[actions]\nfresh_session = []\n", "actions.commands", id="an empty command"),
+        pytest.param('[actions]\nfresh_session = "again.sh"\n', "actions.commands", id="a text for a command"),
+        pytest.param("[actions]\nfresh_session = [1]\n", "actions.commands", id="a number for a program"),
+    ],
+)
+def test_what_a_channel_cannot_use_is_refused_at_the_start(place, text, complaint):
+    """Not when the first alert comes."""
+    user_file(place, text)
+    with pytest.raises(SettingsError, match=f"`{complaint}`: "):
+        read(place)
 
 
 @pytest.mark.parametrize("key", ["telegram.token", "webhook.secret", "ask.api_key", "logs.password", "openai_api_key", "telegram.bot-token"])

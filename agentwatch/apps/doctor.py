@@ -16,12 +16,12 @@ import msgspec
 
 from agentwatch import checkpoint
 from agentwatch.alert_log import NAME as ALERTS
-from agentwatch.apps import setup
+from agentwatch.apps import channels, setup
 from agentwatch.apps.status import Health, look
 from agentwatch.apps.wholes import Wholes
 from agentwatch.errors import SettingsError, StorageError
 from agentwatch.formats.registry import recognise
-from agentwatch.settings import KEYS, Loaded, Settings
+from agentwatch.settings import KEYS, Loaded, Settings, secret
 from agentwatch.sources.tree import Root, Seen, shown, walk
 from agentwatch.sources.watch import Watch
 from agentwatch.ui.page import Block, Style, Table, Word, para
@@ -107,6 +107,7 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
     checks += _space(log_dir)
     checks += _limits(sum(place.directories for place in places), roots)
     checks += _programs(environ)
+    checks.append(_notifications(loaded, environ))
     return Report(settings=values, settings_files=[str(path) for path in loaded.files], places=places, checks=checks)
 
 
@@ -232,6 +233,24 @@ def _checkpoint(health: Health, path: Path) -> Check:
     if health.saved_at is None:
         return Check("checkpoint", "ok", "none yet: the first start reads from the beginning")
     return Check("checkpoint", "ok", f"of {health.saved_at:%Y-%m-%d %H:%M:%S}Z, {health.events_total:,} events, {len(health.files):,} files")
+
+
+def _notifications(loaded: Loaded, environ: Mapping[str, str]) -> Check:
+    """Who would be told, without asking whether they can be reached: that is what `--send-test` does."""
+    try:
+        chats = [target.name for target in channels.telegram_targets(loaded)] if loaded.origins else []
+        token, signing, services = (secret(name, environ) for name in (channels.TOKEN, channels.WEBHOOK_SECRET, channels.APPRISE_URLS))
+    except SettingsError as error:
+        return Check("notifications", "broken", str(error), error.hint or "")
+    if chats and token is None:
+        return Check("notifications", "broken", f"{len(chats)} chats, but no bot to write to them", f"set {channels.TOKEN}, or {channels.TOKEN}_FILE")
+    if token is not None and not chats:
+        return Check("notifications", "warning", "a bot, but no chat to write to", "run `agentwatch notify` and write to the bot: it shows the chat's id")
+    address = loaded.settings.webhook.url
+    named = [*chats, *([f"a web address, {'signed' if signing else 'not signed'}"] if address else []), *(["apprise"] if services else [])]
+    commands = len(loaded.settings.actions.commands)
+    found = ", ".join([*named, *([f"{commands} commands"] if commands else [])])
+    return Check("notifications", "ok", f"to {found}; `agentwatch doctor --send-test` tries them" if found else "to nobody: see docs/notifications.md")
 
 
 def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:

@@ -161,12 +161,12 @@ def state_dir(log_dir: Path) -> Path:
     return path
 
 
-def lock(state: Path) -> int:
-    """Take the state directory for this process; the descriptor that holds it.
+def lock(state: Path, name: str = "lock", does: str = "watches") -> int:
+    """Take the state directory for this process; the descriptor that holds it. The daemon and the notifier each have a lock of their own.
 
     Raises AlreadyRunningError where another has it, and StorageError where the lock cannot be made or opened.
     """
-    path = state / "lock"
+    path = state / name
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
@@ -182,7 +182,7 @@ def lock(state: Path) -> int:
             if last:
                 pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(fd)
-                raise AlreadyRunningError(f"another agentwatch (pid {pid}) watches `{state.parent}`", hint="see `agentwatch status`") from error
+                raise AlreadyRunningError(f"another agentwatch (pid {pid}) {does} `{state.parent}`", hint="see `agentwatch status`") from error
             time.sleep(LOCK_PAUSE_S)
     with contextlib.suppress(OSError):  # the lock is what counts; a full disk has no room for the number
         os.ftruncate(fd, 0)
@@ -190,10 +190,10 @@ def lock(state: Path) -> int:
     return fd
 
 
-def holds(fd: int, state: Path) -> bool:
+def holds(fd: int, state: Path, name: str = "lock") -> bool:
     """Whether the lock that `fd` holds is still the one of the state directory."""
     try:
-        return os.path.samestat((state / "lock").lstat(), os.fstat(fd))
+        return os.path.samestat((state / name).lstat(), os.fstat(fd))
     except OSError:
         return False
 

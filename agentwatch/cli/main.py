@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from agentwatch import __version__
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
+from agentwatch.cli import notify as notify_
 from agentwatch.cli import watching
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
 app.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
+app.command("notify", epilog=notify_.EPILOG)(notify_.notify)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
 
@@ -70,6 +72,7 @@ def run(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="With --once: where the clock ends (ISO 8601). [default: the newest event]")
     ] = None,
+    with_notify: Annotated[bool, typer.Option("--with-notify", help="Start `agentwatch notify` too, and again when it ends.")] = False,
 ) -> int:
     """Watch until Ctrl-C or SIGTERM.
 
@@ -84,12 +87,20 @@ def run(
     end = moment("--until", until)
     if end is not None and not once:
         raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")
+    if with_notify and once:
+        raise UsageError("`--with-notify` is for a daemon", hint="leave out `--once`, or call `agentwatch notify` afterwards")
     if once:
         loaded = _load(log_dir, config)
         fresh = daemon.once(loaded, os.environ, home(), end, _say)
         _say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
         return 0
-    return daemon.Daemon(lambda: _load(log_dir, config), os.environ, home(), _say).run()
+    watching = daemon.Daemon(lambda: _load(log_dir, config), os.environ, home(), _say)
+    if not with_notify:
+        return watching.run()
+    from agentwatch.apps.supervise import Supervised
+
+    with Supervised(log_dir, config, os.environ, _say):
+        return watching.run()
 
 
 @app.command(
@@ -115,8 +126,14 @@ def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     return 0 if health.running else 1
 
 
-@app.command(epilog=examples("agentwatch doctor", "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"))
-def doctor(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = False) -> int:
+@app.command(epilog=examples("agentwatch doctor", "agentwatch doctor --send-test", "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"))
+def doctor(
+    *,
+    log_dir: LogDir = None,
+    config: Config = None,
+    send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message to everybody who is to be notified.")] = False,
+    as_json: AsJson = False,
+) -> int:
     """What is wrong, and how to mend it.
 
     Settings and where each value comes from, what would be watched, limits, permissions, disk. Changes nothing. Exits 1 when something is broken, 2 when the settings cannot be used.
@@ -125,6 +142,12 @@ def doctor(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     from agentwatch.ui.page import show
 
     report = examine(lambda: _load(log_dir, config), log_dir, os.environ, home())
+    if send_test:
+        import asyncio
+
+        from agentwatch.apps.sendtest import send_test as send
+
+        report.checks += asyncio.run(send(_load(log_dir, config), os.environ))
     if as_json:
         print(_json(report))
     else:

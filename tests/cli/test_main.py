@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "run", "status", "doctor", "alerts", "tail", "replay", "demo", "backtest")
+COMMANDS = ("", "run", "notify", "status", "doctor", "alerts", "tail", "replay", "demo", "backtest")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "agentwatch")

@@ -26,7 +26,7 @@ def main(width: int, height: int) -> None:
                 terminal.resize(width, height)
                 terminal.run("tail")
                 time.sleep(SECONDS - (time.monotonic() - began))
-                print("\n".join(line.rstrip() for line in terminal.screen().splitlines()))  # noqa: T201  # it is what is asked for
+                print("\n".join(line.rstrip() for line in terminal.screen().splitlines()))  # it is what is asked for
             finally:
                 terminal.close()
         finally:

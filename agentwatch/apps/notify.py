@@ -1,0 +1,321 @@
+"""`agentwatch notify`: from the alert log to chats, web addresses and commands. The loop; what it decides is decided elsewhere.
+
+docs/notifications.md has the promises. Everything that must survive stands in the outbox before something is done about it.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import UTC, datetime, tzinfo
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agentwatch import sdnotify
+from agentwatch.alert_log import NAME as ALERTS
+from agentwatch.alert_log import rotated
+from agentwatch.apps import channels, setup
+from agentwatch.apps.actions import Actions
+from agentwatch.apps.alerts import parse
+from agentwatch.apps.posts import Posts
+from agentwatch.core.notices import Wait, received
+from agentwatch.errors import AgentwatchError, SettingsError, StorageError
+from agentwatch.model import Alert
+from agentwatch.notify.courier import Courier, Rates, enqueue
+from agentwatch.notify.feed import Batch, Feed
+from agentwatch.notify.outbox import KEPT_S, NAME, Outbox
+from agentwatch.settings import Loaded
+
+if TYPE_CHECKING:
+    from agentwatch.apps.chat import Chat
+    from agentwatch.notify.telegram import Incoming
+
+LOOK_S = 0.1
+"""How often the alert log is looked at: one `stat`. Half of what an alert waits on its way out."""
+
+LONGEST_WAIT_S = 30.0
+"""The event loop's clock stands still while the machine sleeps: after so long the time of day is looked at again."""
+
+HOLD_S = 5.0
+FORGET_S = 3600.0
+RETRY_S = 5.0
+LAST_ANSWER_S = 5.0
+"""So long the answer to what is on its way is waited for when asked to stop."""
+
+SHORTEST_POLL_S, POLL_AGAIN_S, POLL_REFUSED_S = 1.0, 5.0, 300.0
+
+LOCK = "notify.lock"
+
+Report = Callable[[str], None]
+Loop = Callable[[], Coroutine[None, None, None]]
+
+
+class Notifier:
+    """One a log directory. `clock` gives seconds since the epoch; `rates` how fast chats may be sent to."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        environ: Mapping[str, str],
+        report: Report,
+        *,
+        rates: Rates | None = None,
+        clock: Callable[[], float] = time.time,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._loaded = loaded
+        self._environ = environ
+        self._report = report
+        self._clock = clock
+        self._zone = zone
+        self._log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+        self._state = setup.state_dir(self._log_dir)
+        self._telegram = channels.telegram(loaded, environ)
+        self._targets = channels.telegram_targets(loaded)
+        self._outlets = channels.others(loaded, environ)
+        if self._telegram is not None:
+            self._outlets.insert(0, channels.Outlet(self._telegram, self._targets))
+        if not (self._outlets or loaded.settings.webhook.url or loaded.settings.actions.commands):
+            raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=channels.HINT)
+        self._held = setup.lock(self._state, LOCK, "notifies about")
+        self._outbox, problem = Outbox.open(self._state / NAME)
+        if problem:
+            report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
+        self._feed = self._new_feed()
+        self._stopping = asyncio.Event()
+        self._systemd = sdnotify.Notifier(environ)
+        self._couriers: list[tuple[Courier, asyncio.Event]] = []
+        self._actions = Actions(loaded, self._outbox, self._state, environ, report, clock, self._wake)
+        self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, report, clock)
+        for outlet in self._outlets:
+            courier = Courier(
+                self._outbox,
+                outlet.targets,
+                channels.limits(loaded),
+                zone=zone,
+                chance=random.random,
+                tell=report,
+                action_of=self._actions.offered,
+                rates=rates or Rates(),
+            )
+            self._couriers.append((courier, asyncio.Event()))
+
+    async def run(self) -> int:
+        """Until SIGTERM, SIGINT or `stop`; the exit code. What is on its way then is given a moment to be answered."""
+        loop = asyncio.get_running_loop()
+        asked: list[int] = []
+
+        def on_signal(number: int) -> None:
+            asked.append(number)
+            self.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        self._report(f"notifying about {self._log_dir}: {', '.join(self._names())}")
+        self._systemd.send(READY=1, STATUS=f"notifying about {self._log_dir}")
+        self._actions.resume()
+        tasks = [asyncio.create_task(self._kept_up(one)) for one in self._loops()]
+        stop = asyncio.create_task(self._stopping.wait())
+        # What is not confirmed to have been seen comes again, so this one need not end well.
+        poll = asyncio.create_task(self._kept_up(self._poll))
+        try:
+            done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            self.stop()
+            poll.cancel()
+            await asyncio.wait(tasks, timeout=LAST_ANSWER_S)
+            for task in done - {stop}:
+                task.result()  # the error that ended it
+        finally:
+            for task in (stop, poll, *tasks):
+                task.cancel()
+            await asyncio.gather(stop, poll, *tasks, return_exceptions=True)
+            await self._close()
+        return 130 if signal.SIGINT in asked else 0
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._systemd.send(STOPPING=1)
+        self._stopping.set()
+        self._wake()
+        self._posts.stop()
+        self._actions.stop()
+
+    def _names(self) -> Iterator[str]:
+        for outlet in self._outlets:
+            yield from (target.name for target in outlet.targets)
+        if self._telegram is not None and not self._targets:
+            yield "no chat yet: write to the bot, and the chat's id is shown here"
+        if self._loaded.settings.webhook.url:
+            yield "webhook"
+        yield from (f"command {name}" for name in self._loaded.settings.actions.commands)
+
+    def _loops(self) -> Iterator[Loop]:
+        yield self._watch
+        yield self._housekeep
+        yield self._posts.run
+        yield self._actions.run
+        for (courier, wake), outlet in zip(self._couriers, self._outlets, strict=True):
+            yield partial(self._carry, courier, outlet, wake)
+
+    async def _kept_up(self, loop: Loop) -> None:
+        """Run a loop until asked to stop, and again after what should not have happened, a full disk among it."""
+        told = ""
+        while not self._stopping.is_set():
+            try:
+                await loop()
+            except AgentwatchError:
+                raise
+            except Exception as error:  # noqa: BLE001  # told, and tried again
+                said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
+                if said != told:
+                    self._report(said)
+                told = said
+                await self._pause(RETRY_S)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _close(self) -> None:
+        for outlet in self._outlets:
+            await outlet.channel.close()
+        await self._posts.close()
+        self._feed.close()
+        self._outbox.close()
+        os.close(self._held)
+
+    # ----------------------------------------------------------------------------------------------------- alerts come in
+
+    def _new_feed(self) -> Feed:
+        return Feed(self._log_dir / ALERTS, lambda: rotated(self._log_dir), self._outbox.cursor())
+
+    async def _watch(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                for batch in self._feed.batches():
+                    self._take(batch)
+                    await asyncio.sleep(0)
+                await asyncio.sleep(LOOK_S)
+        except BaseException:
+            # What was read and not written down is read again.
+            self._feed.close()
+            self._feed = self._new_feed()
+            raise
+
+    def _take(self, batch: Batch) -> None:
+        now = self._clock()
+        has_new = False
+        is_first = self._outbox.value("begun") is None
+        with self._outbox.transaction():
+            for seq, alert in fresh(self._outbox, batch, now, is_first=is_first):
+                has_new = True
+                for courier, _ in self._couriers:
+                    enqueue(self._outbox, seq, alert, courier.targets, now)
+                self._posts.enqueue(seq, alert, now, is_first=is_first)
+                self._actions.consider(seq, alert, now)
+            if batch.cursor is not None:
+                self._outbox.advance(batch.cursor)
+                if is_first:
+                    self._outbox.remember("begun", str(now))
+        if has_new:
+            self._wake()
+            self._posts.wake()
+            self._actions.wake()
+
+    def _wake(self) -> None:
+        for courier, wake in self._couriers:
+            courier.wake()
+            wake.set()
+
+    # ---------------------------------------------------------------------------------------------------- messages go out
+
+    async def _carry(self, courier: Courier, outlet: channels.Outlet, wake: asyncio.Event) -> None:
+        courier.wake()
+        while not self._stopping.is_set():
+            wake.clear()
+            found = courier.next(self._clock())
+            if isinstance(found, Wait):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(max(0.0, found.until_s - self._clock()), LONGEST_WAIT_S)):
+                        await wake.wait()
+                continue
+            target = msgspec.structs.replace(found.target, chat=courier.chat_of(found.target))
+            outcome = await outlet.channel.deliver(found._replace(target=target))
+            courier.settle(found, outcome, self._clock())
+
+    # ------------------------------------------------------------------------------------------------- taps and commands
+
+    async def _poll(self) -> None:
+        from agentwatch.apps.chat import Chat
+        from agentwatch.notify.telegram import UpdatesError
+
+        telegram = self._telegram
+        if telegram is None or not self._loaded.settings.telegram.polling:
+            await self._stopping.wait()
+            return
+        courier = self._couriers[0][0]
+        chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._zone)
+        offset = int(self._outbox.value("updates") or 0)
+        while not self._stopping.is_set():
+            asked_at = time.monotonic()
+            try:
+                found = await telegram.updates(offset)
+            except UpdatesError as error:
+                if error.is_final:
+                    self._report(f"taps and commands are not fetched: {error}; alerts are sent all the same")
+                await self._pause(POLL_REFUSED_S if error.is_final else POLL_AGAIN_S)
+                continue
+            for update in found:
+                await self._obey(chat, update)
+                offset = update.update + 1
+                self._outbox.remember("updates", str(offset))
+            if found:
+                self._wake()
+            elif time.monotonic() - asked_at < SHORTEST_POLL_S:
+                # A server that does not wait for something to happen would be asked as fast as it answers.
+                await self._pause(SHORTEST_POLL_S)
+
+    async def _obey(self, chat: "Chat", update: "Incoming") -> None:
+        """What one update brings must not keep the next from being seen."""
+        try:
+            await chat.take(update, self._clock())
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001
+            self._report(f"a tap or command could not be carried out: {type(error).__name__}: {error}")
+
+    # ------------------------------------------------------------------------------------------------------ housekeeping
+
+    async def _housekeep(self) -> None:
+        forget_at = 0.0
+        while not self._stopping.is_set():
+            if not setup.holds(self._held, self._state, LOCK):
+                raise StorageError(f"`{self._state}` was removed or replaced", hint="start the notifier again")
+            now = self._clock()
+            if now >= forget_at:
+                self._outbox.forget(now - KEPT_S)
+                forget_at = now + FORGET_S
+            self._systemd.send(WATCHDOG=1)
+            await self._pause(min(HOLD_S, self._systemd.watchdog_s or HOLD_S))
+
+
+def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterator[tuple[int, Alert]]:
+    """The alerts on these lines that were not seen before, with their numbers."""
+    at = datetime.fromtimestamp(now, UTC)
+    for raw in batch.lines:
+        parsed = parse(raw)
+        alert = received(parsed, at) if parsed is not None else None
+        if alert is None:
+            if raw.strip():
+                outbox.count("lines that are no alert")
+        # What was forgotten comes again when a rotated log is read again.
+        elif (is_first or alert.timestamp.timestamp() > now - KEPT_S) and (seq := outbox.add(alert, now)) is not None:
+            yield seq, alert

@@ -1,0 +1,75 @@
+"""`agentwatch run --with-notify`: the notifier as a child of the daemon, started again when it ends. Its death is never the daemon's."""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agentwatch.core.notices import backoff
+
+LONGEST_PAUSE_S = 300.0
+WELL_S = 60.0
+"""One that lived for so long was well: the next one starts at once."""
+
+END_S = 8.0
+
+
+class Supervised:
+    """While this context lasts there is a notifier. It ends with its standard input, so that it survives no daemon that was killed."""
+
+    def __init__(self, log_dir: Path | None, config: Path | None, environ: Mapping[str, str], report: Callable[[str], None]) -> None:
+        # -P: a folder `agentwatch` in the working directory is not this program.
+        self._command = [sys.executable, "-P", "-m", "agentwatch", "notify", "--until-stdin-ends"]
+        for option, value in (("--log-dir", log_dir), ("--config", config)):
+            self._command += [option, str(value)] if value is not None else []
+        # Its signs of life would be taken for the daemon's.
+        self._environ = {name: value for name, value in environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")}
+        self._report = report
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._supervise, name="notifier", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._stopping.set()
+            child = self._child
+        if child is not None:
+            child.terminate()
+            try:
+                child.wait(END_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self._thread.join()
+
+    def _supervise(self) -> None:
+        failures = 0
+        while (child := self._start()) is not None:
+            started = time.monotonic()
+            code = child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
+            if self._stopping.is_set():
+                return
+            failures = 1 if time.monotonic() - started > WELL_S else failures + 1
+            pause_s = backoff(failures, random.random(), most_s=LONGEST_PAUSE_S)  # noqa: S311  # jitter
+            self._report(f"the notifier ended with {code}; started again in {pause_s:.0f} s; alerts go on being written")
+            self._stopping.wait(pause_s)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """A new child; None where it is time to stop."""
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            # In a session of its own: Ctrl-C is for the daemon, which ends its child.
+            self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=self._environ, start_new_session=True)  # noqa: S603  # ourselves
+            return self._child

@@ -1,0 +1,73 @@
+"""`agentwatch notify`: tells people about alerts."""
+
+import asyncio
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentwatch.cli.options import AsJson, Config, LogDir, examples
+from agentwatch.errors import UsageError
+
+if TYPE_CHECKING:
+    from agentwatch.settings import Loaded
+
+EPILOG = examples(
+    "agentwatch notify --dry-run      what would be sent now",
+    "agentwatch notify",
+    "agentwatch run --with-notify     both, the notifier as a child",
+    "agentwatch doctor --send-test    does it arrive?",
+)
+
+
+def notify(
+    *,
+    log_dir: LogDir = None,
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent now; send, run and remember nothing.")] = False,
+    as_json: AsJson = False,
+    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
+) -> int:
+    """Tell people about alerts, until Ctrl-C or SIGTERM.
+
+    Telegram, web addresses, commands and, with the extra `apprise`, other services. No alert is lost, whatever happens to the network or to the process: docs/notifications.md.
+    """
+    from agentwatch.cli.main import _load, _say
+
+    loaded = _load(log_dir, config)
+    if dry_run:
+        _preview(loaded, as_json=as_json)
+        return 0
+    if as_json:
+        raise UsageError("`--json` says how `--dry-run` prints", hint="add `--dry-run`")
+    from agentwatch.apps.notify import Notifier
+
+    async def run() -> int:
+        notifier = Notifier(loaded, os.environ, _say)
+        if until_stdin_ends:
+            loop = asyncio.get_running_loop()
+
+            def end() -> None:
+                loop.remove_reader(0)
+                notifier.stop()
+
+            loop.add_reader(0, end)
+        return await notifier.run()
+
+    return asyncio.run(run())
+
+
+def _preview(loaded: "Loaded", *, as_json: bool) -> None:
+    from agentwatch.apps.preview import page, preview
+    from agentwatch.cli.main import _json, _say
+    from agentwatch.ui.page import show
+
+    messages = list(preview(loaded, os.environ, time.time()))
+    if not messages:
+        _say("nothing would be sent now")
+    for message in messages if as_json else ():
+        print(_json(message))
+    if not as_json:
+        show(page(messages), sys.stdout)
