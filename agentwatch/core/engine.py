@@ -17,6 +17,8 @@ from agentwatch.model import RECORDED, Alert, Context, Detail, Event, Fault, Ite
 LONGEST_ID, LONGEST_NAME = 1024, 256
 """What is longer is no name: an attempt of such an id is not watched, other names are cut. A hostile log has lines of 8 MiB."""
 
+RECORDED_BYTES = RECORDED.encode()
+
 MOST_AT_ONCE = 500
 """Alerts of one tick: 70 µs each, so that reading waits for no more than 35 ms."""
 
@@ -296,10 +298,15 @@ class Engine:
 
     def _changed(self, session: Session, _lane: Lane, event: Event, _place: int, line: bytes, _out: list[Alert]) -> None:
         """The attempt may say that its events tell an agent's session: from now on that one is not judged, whatever was seen of it so far."""
-        reader = self._judges[session.profile].steps.reader
-        detail = event.data if isinstance(event.data, Detail) else reader.detail(line)
+        reader, detail = self._judges[session.profile].steps.reader, event.data
+        if not isinstance(detail, Detail):
+            if RECORDED_BYTES not in line:  # most say something else, and need no decoding
+                return
+            detail = reader.detail(line)
+        if detail.new_status != RECORDED:
+            return
         context = _bounded(reader.context(line))
-        if detail.new_status != RECORDED or context.session_id is None or context.session_id == session.attempt_id:
+        if context.session_id is None or context.session_id == session.attempt_id:
             return
         for name in Context.__struct_fields__:
             setattr(session.context, name, getattr(context, name) or getattr(session.context, name))

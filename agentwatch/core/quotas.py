@@ -9,7 +9,7 @@ from agentwatch.core.lazy import lazy
 READ = 2048
 """Characters of a message that are looked at."""
 
-_WORTH_A_LOOK = lazy(r"limit|quota|429|too many|exhausted|credit|usage|insufficient|payment|per (?:min|hour|day)|[rt]pm|workspace_", re.IGNORECASE)
+_WORTH_A_LOOK = ("limit", "quota", "429", "too many", "exhausted", "credit", "usage", "insufficient", "payment", " per ", "pm ", "workspace_")
 """Of most errors this is all that is asked."""
 
 _QUOTA = lazy(
@@ -52,12 +52,12 @@ def limit_kind(message: str, *names: str | None) -> str | None:
 
     The message decides before the names: Codex files all of them under `rate_limit`, Google says `RESOURCE_EXHAUSTED` of each.
     """
-    if not any(_WORTH_A_LOOK.search(said, 0, READ) for said in (message, *names) if said):
-        return None
     text = message[:READ].lower()
+    named = " ".join(name[:READ] for name in names if name).lower()
+    if not any(word in text or word in named for word in _WORTH_A_LOOK):
+        return None
     if _NO_LIMIT.search(text) and not _USAGE.search(text):
         return None
-    named = " ".join(name[:READ] for name in names if name).lower()
     for said in (text, named):
         if _QUOTA.search(said):
             wait = _relative(said)
