@@ -24,12 +24,15 @@ from agentwatch.alert_log import rotated
 from agentwatch.apps import channels, setup
 from agentwatch.apps.actions import Actions
 from agentwatch.apps.alerts import parse
-from agentwatch.apps.posts import Posts
+from agentwatch.apps.posts import DEAD_LETTERS, Posts
+from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Wait, received
 from agentwatch.errors import AgentwatchError, SettingsError, StorageError
 from agentwatch.model import Alert
+from agentwatch.notify.channel import Job
 from agentwatch.notify.courier import Courier, Rates, enqueue
 from agentwatch.notify.feed import Batch, Feed
+from agentwatch.notify.journal import append
 from agentwatch.notify.outbox import KEPT_S, NAME, Outbox
 from agentwatch.settings import Loaded
 
@@ -103,6 +106,7 @@ class Notifier:
                 chance=random.random,
                 tell=report,
                 action_of=self._actions.offered,
+                bury=self._bury,
                 rates=rates or Rates(),
             )
             self._couriers.append((courier, asyncio.Event()))
@@ -250,6 +254,11 @@ class Notifier:
             target = msgspec.structs.replace(found.target, chat=courier.chat_of(found.target))
             outcome = await outlet.channel.deliver(found._replace(target=target))
             courier.settle(found, outcome, self._clock())
+
+    def _bury(self, job: Job, reason: str) -> None:
+        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        entry = {"timestamp": at, "target": job.target.name, "reason": reason, "alert_ids": self._outbox.alert_ids(job.card), "text": as_text(job.lines)}
+        append(self._state / DEAD_LETTERS, entry)
 
     # ------------------------------------------------------------------------------------------------- taps and commands
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agentwatch.notify.webhook import Webhooks
 
 DEAD_LETTERS = "notify.dead.jsonl"
-"""Of the state directory: what was given up, a line each, with the reason and the alert."""
+"""Of the state directory: what was given up, a line each, with the reason and the alert, or of a message its text and its alerts' ids."""
 
 FIRST_RETRY_S, LAST_RETRY_S = 5.0, 3600.0
 LONGEST_WAIT_S = 30.0

@@ -36,7 +36,8 @@ class Rates(NamedTuple):
 class Courier:
     """Serves the targets of one channel, one message at a time. `chance` gives numbers between 0 and 1 for the jitter.
 
-    `action_of` names the command that somebody could have run for an alert, None where there is none. `tell` is told what a person should know.
+    `action_of` names the command that somebody could have run for an alert, None where there is none. `tell` is told what a person should know,
+    `bury` what is given up for good.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Courier:
         chance: Callable[[], float],
         tell: Callable[[str], None],
         action_of: Callable[[int, Alert], str | None] = lambda _seq, _alert: None,
+        bury: Callable[[Job, str], None] = lambda _job, _reason: None,
         rates: Rates = Rates(),  # noqa: B008  # a constant
     ) -> None:
         self._outbox = outbox
@@ -57,6 +59,7 @@ class Courier:
         self._chance = chance
         self._tell = tell
         self._action_of = action_of
+        self._bury = bury
         self._lanes = [_Lane(target, rates) for target in targets]
         self._bucket = Bucket(*rates.all)
         self._gate = Gate()
@@ -110,6 +113,7 @@ class Courier:
             case Unsure():
                 self._outbox.unsure(job.card)
             case Refused(reason):
+                self._bury(job, reason)
                 self._outbox.dead(job.card)
                 self._outbox.count("refused")
                 self._tell(f"{job.target.name}: refused for good: {reason}")

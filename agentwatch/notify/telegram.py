@@ -129,7 +129,7 @@ class Telegram:
             "parse_mode": None if is_plain else ParseMode.HTML,
             # A preview would have Telegram fetch an address that somebody planted in a log.
             "link_preview_options": LinkPreviewOptions(is_disabled=True),
-            "reply_markup": _markup(keyboard),
+            "reply_markup": None if is_plain else _markup(keyboard),
         }
         if remote is not None:
             await self._bot.edit_message_text(message_id=int(remote), **common)

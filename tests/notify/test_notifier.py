@@ -99,6 +99,20 @@ def test_a_message_that_is_refused_is_sent_once_more_as_plain_text(place, api, l
     assert message["text"].startswith("❌ ERROR LOOP")
 
 
+def test_what_is_refused_for_good_stands_in_the_dead_letter_file(place, api, line):
+    """With the reason, what it said and about which alerts; what follows arrives."""
+    api.faults.extend([BAD, BAD])
+    place.start()
+    place.write(line(1))
+    place.write(line(2))
+    (message,) = messages(api, 1)
+    assert "attempt-2" in message["text"]
+    (letter,) = [orjson.loads(text) for text in (place.state / "notify.dead.jsonl").read_text().splitlines()]
+    assert (letter["target"], letter["alert_ids"]) == ("telegram:7", ["id-1"])
+    assert "BUTTON_DATA_INVALID" in letter["reason"].upper()
+    assert letter["text"].startswith("❌ ERROR LOOP DETECTED")
+
+
 def test_a_missing_topic_sends_to_the_chat_itself_and_says_so(place, api, line):
     """Somebody closed the topic; the alert arrives."""
     place.start("notify", AGENTWATCH_TELEGRAM_CHATS="-100/9")
