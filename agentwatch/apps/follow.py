@@ -181,6 +181,7 @@ class Follower:
         """Time has passed; whether there is more to judge of that."""
         alerts: list[Alert] = []
         has_more = self._pipeline.engine.tick(now, alerts, self._tailer.behind() | self._wholes.behind(), self._pipeline.skews)
+        self._pipeline.engine.rows.clear()  # the store is the daemon's
         self._pipeline.write(alerts, self)
         return has_more
 

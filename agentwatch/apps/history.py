@@ -97,13 +97,13 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
 def _caught_up(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, saved: "Checkpoint", progress: "Progress") -> Snapshot:
     """The state of a daemon that is not running, after what was written since it ended."""
     from agentwatch.apps import scan, setup
-    from agentwatch.apps.daemon import look_ahead, tailer_of
+    from agentwatch.apps.daemon import look_ahead
     from agentwatch.apps.pipeline import Pipeline
     from agentwatch.apps.wholes import Wholes, is_line
     from agentwatch.pricing import Prices
 
     pipeline = Pipeline(saved, setup.limits(loaded), Prices(), lambda _: None)
-    tailer = tailer_of(loaded, environ, home, [cursor for cursor in saved.cursors if is_line(cursor)], pipeline.fault)
+    tailer = setup.tailer(loaded, environ, home, [cursor for cursor in saved.cursors if is_line(cursor)], pipeline.fault)
     try:
         for _ in tailer.sweep():
             pass

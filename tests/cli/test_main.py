@@ -11,7 +11,24 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "run", "notify", "status", "doctor", "alerts", "tail", "replay", "demo", "backtest", "summary", "report", "report executors", "report tasks", "report cost", "rotate")
+COMMANDS = (
+    "",
+    "run",
+    "notify",
+    "status",
+    "doctor",
+    "alerts",
+    "tail",
+    "replay",
+    "demo",
+    "backtest",
+    "summary",
+    "report",
+    "report executors",
+    "report tasks",
+    "report cost",
+    "rotate",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "agentwatch")
