@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from agentwatch.core.engine import Snapshot
-from agentwatch.model import NO_MEMORY, AlertPosition, Cursor, Fault
+from agentwatch.core.snapshot import Snapshot
+from agentwatch.model import NO_MEMORY, AlertPosition, Cursor, Fault, FilePosition
 
 NAME = "checkpoint.json"
 STATUS = "status.json"
@@ -81,6 +81,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     version: int = VERSION
     place: Place = Place()
     alerts: AlertPosition = AlertPosition()
+    metrics: FilePosition = FilePosition()
     cursors: list[Cursor] = []
     engine: Snapshot = msgspec.field(default_factory=Snapshot)
     events: int = 0
@@ -165,8 +166,9 @@ def _write(fd: int, part: bytes) -> None:
 
 def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
     """Its JSON, piece by piece: after one piece of 11 MB (10,000 files) the process stays larger by as much."""
-    rest = msgspec.structs.replace(checkpoint, cursors=[], engine=msgspec.structs.replace(checkpoint.engine, scopes={}))
+    rest = msgspec.structs.replace(checkpoint, cursors=[], engine=msgspec.structs.replace(checkpoint.engine, scopes={}, rows=[]))
     before, _, after = _encode(rest).partition(b'[],"engine":{"scopes":{}')
+    between, _, after = after.partition(b'"rows":[]')
     yield before + b"["
     for start in range(0, len(checkpoint.cursors), BATCH):
         yield (b"," if start else b"") + _encode(checkpoint.cursors[start : start + BATCH])[1:-1]
@@ -179,7 +181,10 @@ def _parts(checkpoint: Checkpoint) -> Iterator[bytes]:
             yield comma + _encode(batch)[1:-1]
             comma = b","
         yield b'},"ended":' + _encode(scope.ended) + b',"ended_before":' + _encode(scope.ended_before) + b"}"
-    yield b"}" + after
+    yield b"}" + between + b'"rows":['
+    for start in range(0, len(checkpoint.engine.rows), BATCH):
+        yield (b"," if start else b"") + _encode(checkpoint.engine.rows[start : start + BATCH])[1:-1]
+    yield b"]" + after
 
 
 def _place(directory: Path) -> Place:

@@ -23,6 +23,8 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from agentwatch.core.categories import category_of
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -218,7 +220,15 @@ class AgentLogger:
                 "tool_calls": tally.tool_calls,
                 "tokens": tally.usage,
             }
-            told = {"metrics": metrics, "outcome": {"status": status} | (outcome or {}), "error_summary": tally.error_summary}
+            outcome = {"status": status} | (outcome or {})
+            told = {
+                "metrics": metrics,
+                "outcome": outcome,
+                "error_summary": tally.error_summary,
+                "followups": tally.followups,
+                "retries": tally.retries,
+                "first_shot": completion_status == "success" and not tally.followups and not tally.retries,
+            }
             self._append(
                 self._dir / METRICS, _line({"timestamp": _now(), "attempt_id": self.attempt_id, **self._fields, "completion_status": completion_status, **told})
             )
@@ -502,40 +512,6 @@ def _fingerprint(message: str) -> str:
     return fingerprint(message)
 
 
-_CATEGORIES = tuple(
-    (category, re.compile(pattern, re.IGNORECASE))
-    for category, pattern in (
-        ("rate_limit", r"rate[ _-]?limit|too many requests|\b429\b|quota|overloaded|usage limit"),
-        (
-            "auth",
-            r"\b40[13]\b|unauthori[sz]ed|forbidden|authenticat|(?:invalid|expired|bad|missing|rejected).{0,20}(?:token|credential|api.?key)|token (?:rejected|expired)",
-        ),
-        (
-            "network",
-            (
-                r"timed?[ _-]?out|\bE(?:CONN|HOST|NET|TIMEDOUT|NOTFOUND|AI_)\w*|could not resolve host|connection (?:reset|refused|closed|aborted|error)|socket hang up|\b50[234]\b"
-                r"|network|getaddrinfo"
-            ),
-        ),
-        ("git", r"\bgit\b|failed to push|merge conflict|rebase|detached head|CONFLICT \("),
-        ("dependency", r"no module named|modulenotfound|cannot find module|npm err|could not find a version|unresolved import|package .{1,80} not found"),
-        ("permission", r"permission denied|operation not permitted|\bEACCES\b|\bEPERM\b|read-only file system"),
-        ("resource", r"out of memory|\bENOMEM\b|heap|no space left|\bENOSPC\b|too many open files|memoryerror"),
-        ("filesystem", r"no such file|filenotfound|\bENOENT\b|not a directory|is a directory|\bEEXIST\b|file exists"),
-        ("test", r"assertion|\btests? failed|\d+ failed|expected .{1,80} (?:but|got|received)"),
-        ("syntax", r"syntax ?error|unexpected token|parse error|indentationerror|unterminated"),
-        ("build", r"compil|\berror TS\d+|\berror\[E\d+\]|linker|build failed|undefined reference"),
-    )
-)
-"""The first that fits. The words are those of the ancestor's categories; what waiting cures comes first, then what is more special."""
-
-
-def category_of(message: str) -> str:
-    """What kind of error a message speaks of; `runtime` where nothing fits. Only its first 4,000 characters count."""
-    head = message[:4000]
-    return next((category for category, pattern in _CATEGORIES if pattern.search(head)), "runtime")
-
-
 def _status_of(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "success"
@@ -548,6 +524,10 @@ def _status_of(error: BaseException | None) -> str:
 # ------------------------------------------------------------------------------------------------------------------- sums
 
 
+_COUNTED = (b'"session_start"', b'"error"', b'"tool_call"', b'"usage"', b'"cost_usd"', b'"followup_sent"', b'"user_message"')
+"""One of these stands on every line that adds to the sums."""
+
+
 class _Tally:
     """What a session came to, by its own file: whoever wrote it, be it another process."""
 
@@ -555,6 +535,8 @@ class _Tally:
         self.errors = self.tool_calls = 0
         self.usage = dict.fromkeys(USAGE, 0)
         self.cost_usd: float | None = None
+        self.followups = self.retries = 0
+        self._was_asked = False
         self._categories: dict[str, None] = {}
         self._fingerprints: dict[str, None] = {}
 
@@ -571,6 +553,7 @@ class _Tally:
         if not isinstance(data, dict):
             return
         self.tool_calls += event.get("event_type") == "tool_call"
+        self._count_prompt(str(event.get("event_type")), data)
         if event.get("event_type") == "error":
             self.errors += 1
             for names, key in ((self._categories, "error_category"), (self._fingerprints, "error_fingerprint")):
@@ -583,10 +566,16 @@ class _Tally:
         if isinstance(data.get("cost_usd"), int | float):
             self.cost_usd = (self.cost_usd or 0.0) + data["cost_usd"]
 
+    def _count_prompt(self, event_type: str, data: dict[str, Any]) -> None:
+        """What came after the first prompt is a follow-up. A start may be followed by the message that it was started with."""
+        self.retries += event_type == "session_start" and data.get("prompt_type") in ("followup", "retry")
+        self.followups += event_type == "followup_sent" or (event_type == "user_message" and self._was_asked)
+        self._was_asked = self._was_asked or event_type == "user_message"
+
 
 def _tally(transcript: Path) -> _Tally:
     tally = _Tally()
-    for event in _events(transcript, b'"session_start"', b'"error"', b'"tool_call"', b'"usage"', b'"cost_usd"'):
+    for event in _events(transcript, *_COUNTED):
         if event.get("event_type") in ("session_start", "session_end"):  # the attempt was started again
             tally = _Tally()
         tally.add(event)

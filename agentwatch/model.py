@@ -130,6 +130,7 @@ class Detail(Data, gc=False, omit_defaults=True):
     completion_status: str | None = None
     outcome: "Outcome | None" = None
     duration_ms: float | None = None
+    total_tokens: float | None = None
     reason: str | None = None
     interrupted: bool | None = None
     new_status: str | None = None
@@ -159,7 +160,7 @@ class Event(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class Context(msgspec.Struct, gc=False):
-    """What an alert says about the attempt it speaks of. Read once an attempt, not once a line. `parent_id` is the attempt that started a sub-agent's."""
+    """Whom an attempt's events speak of. Read once an attempt, not once a line. `parent_id` is the attempt that started a sub-agent's."""
 
     session_id: str | None = None
     task_id: str | None = None
@@ -170,6 +171,8 @@ class Context(msgspec.Struct, gc=False):
     branch: str | None = None
     run_id: str | None = None
     parent_id: str | None = None
+    executor_variant: str | None = None
+    tags: tuple[str, ...] | str | None = None
 
 
 class Evidence(msgspec.Struct, gc=False):
@@ -256,6 +259,14 @@ class AlertPosition(msgspec.Struct, frozen=True):
     size: int = 0
     inode: int = 0
     pending: list[str] = []
+    marker: str = ""
+
+
+class FilePosition(msgspec.Struct, frozen=True):
+    """Where a file that others write too stood at a checkpoint: its length, its inode, and the digest of its last 256 bytes."""
+
+    size: int = 0
+    inode: int = 0
     marker: str = ""
 
 

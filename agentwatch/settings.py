@@ -122,6 +122,10 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: Annotated[int, Meta(ge=1, le=LONGEST, description="Session files of the logger that are kept.")] = 100
     stream_mb: Annotated[float, Meta(gt=0, le=LONGEST, description="The stream is rotated at this size (1 MB is 1,000,000 bytes).")] = 500.0
+    daily: Annotated[bool, Meta(description="Whether a stream of 10 MB and more is rotated each day, too (UTC).")] = True
+    errors_days: Annotated[float, Meta(gt=0, le=LONGEST, description="Rotated files of the logger's copies of errors older than this are deleted.")] = 90.0
+    archive_days: Annotated[float, Meta(gt=0, le=LONGEST, description="Archives older than this are deleted, but for the metrics.")] = 180.0
+    automatic: Annotated[bool, Meta(description="Whether the daemon rotates by itself, once an hour.")] = True
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

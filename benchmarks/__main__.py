@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import console, corpus, notifier, transcripts
+from benchmarks import console, corpus, history, notifier, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -290,8 +290,45 @@ def notify(scale: float) -> str:
     return f"{quantiles(notifier.to_request(scale))}; {notifier.without_network(scale)}"
 
 
+def summary(scale: float) -> str:
+    """30 days and 17,000 sessions from the store, start-up included, while a daemon watches; beside what `--help` takes."""
+    with log_dir() as directory:
+        history.write_rows(directory / "agent-metrics.jsonl", sessions=int(17_000 * scale), days=30)
+        with daemon(directory, {**os.environ, "AGENTWATCH_RETENTION_AUTOMATIC": "false"}):
+            found, helping = [], []
+            for _ in range(5):
+                began = time.perf_counter()
+                cpu_and_peak([sys.executable, "-m", "agentwatch", "--help"])
+                middle = time.perf_counter()
+                cpu_and_peak([sys.executable, "-m", "agentwatch", "summary", "--days", "30", "--log-dir", str(directory)], env={**os.environ, **QUIET})
+                helping.append(middle - began)
+                found.append(time.perf_counter() - middle)
+        return f"{1000 * statistics.median(found):.0f} ms (best {1000 * min(found):.0f}); --help {1000 * statistics.median(helping):.0f} ms (best {1000 * min(helping):.0f})"
+
+
+def rebuild(scale: float) -> str:
+    """`summary --rebuild` of a canonical stream with all cores, beside DuckDB's `read_json` grouping the same by attempt."""
+    size = 1000 * scale
+    source = made(f"canonical-{size:.0f}.jsonl", lambda path: corpus.write(path, megabytes=size))
+    duck = [sys.executable, "-c", history.DUCKDB, str(source)]
+    ours, theirs, peaks = [], [], []
+    for _ in range(3):
+        with log_dir() as directory:
+            shutil.copy(source, directory / "agent-work-stream.jsonl")
+            began = time.perf_counter()
+            _, peak = cpu_and_peak([sys.executable, "-m", "agentwatch", "summary", "--rebuild", "--log-dir", str(directory)], env={**os.environ, **QUIET})
+            ours.append(time.perf_counter() - began)
+            peaks.append(peak)
+        if history.has_duckdb():
+            began = time.perf_counter()
+            cpu_and_peak(duck)
+            theirs.append(time.perf_counter() - began)
+    beside = f"DuckDB {statistics.median(theirs):.1f} s" if theirs else "DuckDB is not installed"
+    return f"{statistics.median(ours):.1f} s wall, {size / statistics.median(ours):.0f} MB/s, peak RSS {max(peaks):.0f} MB; {beside}"
+
+
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify)
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, summary, rebuild)
 }
 
 

@@ -66,7 +66,7 @@ def run(before: Loaded, after: Loaded, environ: Mapping[str, str], home: Path | 
 
 def _incidents(loaded: Loaded, environ: Mapping[str, str], home: Path | None, since: datetime | None) -> list[Kept]:
     pipeline, memory = Pipeline(None, setup.limits(loaded), Prices(), lambda _text: None), _Memory(since)
-    read_everything(loaded, environ, home, None, pipeline, memory)
+    read_everything(loaded, environ, home, None, pipeline, memory, pipeline.engine.rows.clear)
     return sorted(memory.incidents, key=lambda one: one.timestamp)
 
 

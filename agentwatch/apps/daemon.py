@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +20,16 @@ from agentwatch.apps import foresight, setup
 from agentwatch.apps.pipeline import Pipeline, Sink
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.errors import StorageError
+from agentwatch.logger import append
 from agentwatch.model import Alert, Fault
 from agentwatch.pricing import Prices
 from agentwatch.sdnotify import Notifier
-from agentwatch.settings import Loaded
+from agentwatch.settings import Loaded, Settings
 from agentwatch.sources.tailer import Tailer
 from agentwatch.sources.tree import walk
 from agentwatch.sources.watch import Watch
+from agentwatch.store.metrics_log import NAME as METRICS
+from agentwatch.store.metrics_log import MetricsLog
 
 TURNS_S = 0.02
 """How long a backlog is read before hints, time and signals are looked at again."""
@@ -48,8 +52,14 @@ RATE_S = 60
 STATUS_S = 5.0
 """How often that is told anew while nothing moves."""
 
+ROWS_AT_ONCE = 1000
+"""Finished sessions that a single pass keeps before they are written."""
+
 UNHELD_TICKS = 3
 """So many seconds the state directory must be missing before it is made again: not into a tree that is just being deleted."""
+
+ROTATE_S = 3600.0
+"""How often the daemon looks whether there is anything to rotate or to clear."""
 
 Report = Callable[[str], None]
 """Told in words what the daemon does, a line at a time."""
@@ -69,8 +79,9 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     held = setup.lock(setup.state_dir(log_dir))
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
     log = AlertLog(log_dir / ALERTS, None, _patience(report, lambda _error: time.sleep(1.0)))
+    metrics = MetricsLog(log_dir / METRICS, None, append)
     try:
-        fresh = read_everything(loaded, environ, home, until, pipeline, log)
+        fresh = read_everything(loaded, environ, home, until, pipeline, log, lambda: pipeline.store(metrics, everything=True))
         log.sync()
     finally:
         log.close()
@@ -80,8 +91,13 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     return fresh
 
 
-def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: datetime | None, pipeline: Pipeline, log: Sink) -> int:
-    """Put all that the logs hold through `pipeline`, from their beginnings, and end its clock; how many alerts `log` found new."""
+def read_everything(
+    loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: datetime | None, pipeline: Pipeline, log: Sink, store: Callable[[], None]
+) -> int:
+    """Put all that the logs hold through `pipeline`, from their beginnings, and end its clock; how many alerts `log` found new.
+
+    `store` is called now and then, and at the end, to take the sessions that are over.
+    """
     tailer = setup.tailer(loaded, environ, home, [], pipeline.fault)
     wholes = Wholes(loaded, environ, home, [], pipeline.fault)
     fresh = 0
@@ -89,11 +105,13 @@ def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | Non
         for _ in range(2):  # what one sweep finds twice gone is gone; a second look settles what was moving
             for _ in tailer.sweep():
                 pass
-            _look_ahead(pipeline, tailer)
+            look_ahead(pipeline, tailer)
             while tailer.is_behind:
                 work = tailer.turn()
                 if work is not None:
                     fresh += pipeline.process(work, tailer, log)
+                    if len(pipeline.engine.rows) >= ROWS_AT_ONCE:
+                        store()
                 tailer.settle()
             wholes.look_at_everything()
             while (told := wholes.turn(pipeline, log)) is not None:
@@ -101,6 +119,7 @@ def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | Non
         alerts: list[Alert] = []
         pipeline.engine.finish(until, alerts)
         fresh += pipeline.write(alerts, log)
+        store()
         for fault in (*_half_lines(tailer, loaded.settings.logs.max_line_bytes), *wholes.unfinished()):
             pipeline.fault(fault)
     finally:
@@ -108,7 +127,7 @@ def read_everything(loaded: Loaded, environ: Mapping[str, str], home: Path | Non
     return fresh
 
 
-def _look_ahead(pipeline: Pipeline, tailer: Tailer) -> None:
+def look_ahead(pipeline: Pipeline, tailer: Tailer) -> None:
     """See which sessions are recorded before any of them is judged."""
     for session_id, recording in foresight.recordings(tailer):
         pipeline.engine.foresee(session_id, recording)
@@ -233,12 +252,14 @@ class Daemon:
             )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
+        metrics = MetricsLog(log_dir / METRICS, saved.metrics if saved else None, append)
         cursors = saved.cursors if saved else []
         tailer = setup.tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
         wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
         paths = {root.path for root in tailer.roots}
         watch = self._watch = Watch((*tailer.roots, *(root for root in wholes.roots if root.path not in paths)))
-        loop = _Loop(pipeline, tailer, wholes, log, watch, state, self._systemd, self._keep_hold)
+        housekeeping = Housekeeping(loaded.settings, self._report) if loaded.settings.retention.automatic else None
+        loop = _Loop(pipeline, tailer, wholes, log, metrics, watch, state, self._systemd, self._keep_hold, housekeeping)
         try:
             loop.start()
             self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
@@ -290,6 +311,35 @@ class Daemon:
         return self._stopping
 
 
+class Housekeeping:
+    """Rotation once an hour, in a thread of its own: compressing 500 MB takes a quarter of a minute, most of it without the interpreter."""
+
+    def __init__(self, settings: Settings, report: Report) -> None:
+        self._settings = settings
+        self._report = report
+        self._thread: threading.Thread | None = None
+        self._next_s = 0.0
+
+    def begin(self, now: float) -> None:
+        """Start where it is time; `now` is monotonic, in seconds."""
+        if now < self._next_s or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._next_s = now + ROTATE_S
+        # Nothing waits for it at the end: what it leaves half made, the next pass clears.
+        self._thread = threading.Thread(target=self._run, name="agentwatch-rotate", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        from agentwatch.apps.rotate import rotate
+
+        try:
+            for action in rotate(self._settings, datetime.now(UTC)):
+                if action.what != "left":
+                    self._report(f"rotation: {action.what} {action.path}: {action.why}")
+        except Exception as error:  # noqa: BLE001  # the watch goes on without it
+            self._report(f"rotation failed: {error}")
+
+
 class Pace:
     """Events a second, and when one came last. Not what the lines say: `now` is monotonic, in seconds, `at` the time of day."""
 
@@ -320,19 +370,23 @@ class _Loop:
         tailer: Tailer,
         wholes: Wholes,
         log: AlertLog,
+        metrics: MetricsLog,
         watch: Watch,
         state: Path,
         systemd: Notifier,
         keep_hold: Callable[[Path], None],
+        housekeeping: "Housekeeping | None",
     ) -> None:
         self._pipeline = pipeline
         self._tailer = tailer
         self._wholes = wholes
         self._log = log
+        self._metrics = metrics
         self._watch = watch
         self._state = state
         self._systemd = systemd
         self._keep_hold = keep_hold
+        self._housekeeping = housekeeping
         now = time.monotonic()
         self._started_at = datetime.now(UTC)
         self._sweep: Iterator[None] | None = None
@@ -353,7 +407,7 @@ class _Loop:
         started = time.monotonic()
         for _ in self._tailer.sweep():
             pass
-        _look_ahead(self._pipeline, self._tailer)
+        look_ahead(self._pipeline, self._tailer)
         self._swept(time.monotonic() - started)
         self._wholes.look_at_everything()
         self._save()
@@ -381,6 +435,7 @@ class _Loop:
         self._take_hints()
         while (self._tailer.is_behind or self._wholes.is_behind) and time.monotonic() < end:
             self._read(TURNS_S)
+        self._pipeline.store(self._metrics, everything=True)
         self._save()
 
     def _take_hints(self) -> None:
@@ -457,9 +512,12 @@ class _Loop:
             self._next_tick = now
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
+        self._pipeline.store(self._metrics)
         if not self._has_caught_up and not self._tailer.is_behind:
             self._has_caught_up = True
             self._log.forget_old()
+        if self._has_caught_up and self._housekeeping is not None:
+            self._housekeeping.begin(now)
         if self._systemd.watchdog_s is not None and now >= self._next_sign:
             self._next_sign = now + self._systemd.watchdog_s
             self._systemd.send(WATCHDOG=1, STATUS=f"{self._pipeline.engine.attempts_live} attempts live, {self._pipeline.events} events")
@@ -477,7 +535,7 @@ class _Loop:
     def _save(self) -> None:
         started = time.monotonic()
         try:
-            self._pipeline.save(self._state, (self._tailer, self._wholes), self._log)
+            self._pipeline.save(self._state, (self._tailer, self._wholes), self._log, self._metrics)
             self._write_status(started)
         except OSError as error:
             self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", error.strerror or str(error)))

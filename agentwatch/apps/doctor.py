@@ -17,6 +17,7 @@ import msgspec
 from agentwatch import checkpoint
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.apps import channels, setup
+from agentwatch.apps.holder import STATE_DIR
 from agentwatch.apps.status import Health, look
 from agentwatch.apps.wholes import Wholes
 from agentwatch.errors import SettingsError, StorageError
@@ -156,7 +157,7 @@ def _value(settings: Settings, path: str) -> object:
 
 def _known_formats(log_dir: Path) -> dict[str, str | None]:
     """The formats that the daemon has recognised, by path."""
-    saved, _ = checkpoint.read(log_dir / setup.STATE_DIR)
+    saved, _ = checkpoint.read(log_dir / STATE_DIR)
     return {cursor.path: cursor.format for cursor in saved.cursors} if saved else {}
 
 
@@ -223,7 +224,7 @@ def _daemon(log_dir: Path) -> Iterator[Check]:
         yield Check("daemon", "broken", str(error), error.hint or "")
         return
     yield Check("daemon", "ok", f"runs, pid {health.pid}" if health.running else "does not run here: `agentwatch run` starts it")
-    yield _checkpoint(health, log_dir / setup.STATE_DIR / checkpoint.NAME)
+    yield _checkpoint(health, log_dir / STATE_DIR / checkpoint.NAME)
 
 
 def _checkpoint(health: Health, path: Path) -> Check:
@@ -259,10 +260,10 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
         yield Check("log directory", "ok", f"`{log_dir}` {'can be written' if base == log_dir else 'is made at the first start'}")
     else:
         yield Check("log directory", "broken", f"`{base}` cannot be written by this user", "mend its permissions, or choose another with `--log-dir DIR`")
-    for name, path in (("alert log", log_dir / ALERTS), ("state directory", log_dir / setup.STATE_DIR)):
+    for name, path in (("alert log", log_dir / ALERTS), ("state directory", log_dir / STATE_DIR)):
         if path.exists() and not os.access(path, os.W_OK):
             yield Check(name, "broken", f"`{path}` cannot be written by this user", f"give it to the user who runs the daemon: `chown {os.geteuid()} {path}`")
-    state = log_dir / setup.STATE_DIR
+    state = log_dir / STATE_DIR
     for name, path in (("alert log", log_dir / ALERTS), ("state directory", state / "lock"), ("state directory", state / checkpoint.NAME)):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             yield Check(name, "broken", f"`{path}` is {'a symbolic link' if path.is_symlink() else 'no regular file'}", "move it away: the daemon makes it")

@@ -16,8 +16,7 @@ from typing import Generic, TypeVar, get_args
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import as_line
 from agentwatch.apps.alerts import AlertLine, moment, parse, read
-from agentwatch.apps.setup import STATE_DIR
-from agentwatch.apps.status import holder
+from agentwatch.apps.holder import STATE_DIR, holder_of
 from agentwatch.core.alerts import RECOMMENDATIONS
 from agentwatch.core.board import Heard
 from agentwatch.errors import UsageError
@@ -159,7 +158,7 @@ class AlertTail:
     def _look(self, now: float) -> None:
         if now >= self._next_look:
             self._next_look = now + LOOK_S
-            self.daemon = holder(self._log_dir / STATE_DIR)
+            self.daemon = holder_of(self._log_dir / STATE_DIR)
 
     def _fresh(self, alerts: Iterable[AlertLine]) -> list[AlertLine]:
         fresh = []

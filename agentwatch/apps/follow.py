@@ -9,6 +9,7 @@ import msgspec
 
 from agentwatch import checkpoint
 from agentwatch.apps import foresight, setup
+from agentwatch.apps.holder import STATE_DIR
 from agentwatch.apps.pipeline import Pipeline
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.checkpoint import Checkpoint
@@ -104,7 +105,7 @@ class Follower:
         self._watch.refresh()
         total = self._unread()
         if self._most_cold_bytes is not None and total > self._most_cold_bytes:
-            saved, _ = checkpoint.read(Path(self._loaded.settings.logs.dir) / setup.STATE_DIR)
+            saved, _ = checkpoint.read(Path(self._loaded.settings.logs.dir) / STATE_DIR)
             if saved is not None:
                 self._tailer.close()
                 self._begin(saved)
@@ -180,6 +181,7 @@ class Follower:
         """Time has passed; whether there is more to judge of that."""
         alerts: list[Alert] = []
         has_more = self._pipeline.engine.tick(now, alerts, self._tailer.behind() | self._wholes.behind(), self._pipeline.skews)
+        self._pipeline.engine.rows.clear()  # the store is the daemon's
         self._pipeline.write(alerts, self)
         return has_more
 

@@ -23,9 +23,12 @@ def recordings(tailer: Tailer) -> Iterator[tuple[str, Recording]]:
     for file in tailer.files():
         if file.place.root.is_log_dir and not file.is_archive and file.path is not None and file.stream is not None:
             with suppress(OSError):
-                path, start = Path(file.path), file.stream.cursor.offset
-                if _has_mark(path, start):
-                    yield from _told(path, start, file.place.scope)
+                yield from of_file(Path(file.path), file.stream.cursor.offset, file.place.scope)
+
+
+def of_file(path: Path, start: int, scope: str) -> list[tuple[str, Recording]]:
+    """The recordings of which one file tells from the byte `start` on. Raises OSError."""
+    return _told(path, start, scope) if _has_mark(path, start) else []
 
 
 def _has_mark(path: Path, start: int) -> bool:

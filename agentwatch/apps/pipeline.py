@@ -15,12 +15,15 @@ from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
 from agentwatch.core.steps import Price, Reader
 from agentwatch.core.text import safe
+from agentwatch.formats import PROGRAMS
 from agentwatch.formats.documents import Origin
 from agentwatch.formats.registry import CONTAINERS, FORMATS, recognise
 from agentwatch.model import Alert, Cursor, Fault, Format, Item
 from agentwatch.sources import databases, documents
 from agentwatch.sources.streams import Stream
 from agentwatch.sources.tailer import Tailer, Work
+from agentwatch.store.metrics_log import NAME as METRICS
+from agentwatch.store.metrics_log import MetricsLog
 
 MOST_FAULTS = 1000
 RECOGNISE_LINES = 50
@@ -32,6 +35,9 @@ UNKNOWN = "unknown_type:"
 MOST_KINDS = 100
 LEAST_SKEW_S, MOST_SKEW_S = 60, 12 * 3600
 WINDOW = 2000
+
+MOST_WAITING = 20_000
+"""Finished sessions that wait for a disk that takes nothing: the oldest of more are given up, and told."""
 
 
 class Carrier(Protocol):
@@ -65,6 +71,7 @@ class Pipeline:
         self.skews = {cursor.source: timedelta(seconds=cursor.skew_s) for cursor in saved.cursors if cursor.skew_s}
         self._decoders: dict[Stream, Format] = {}
         self._moved: dict[Stream, None] = {}
+        self._settled_rows = 0
         self.has_moved = False
 
     def fault(self, fault: Fault) -> None:
@@ -163,18 +170,37 @@ class Pipeline:
             self.alerts_by_type[alert.type] = self.alerts_by_type.get(alert.type, 0) + 1
         return log.append(alerts)
 
-    def save(self, state: Path, carriers: Iterable[Carrier], log: AlertLog) -> None:
-        """Alerts durable first, then cursors and state together. Raises OSError where the disk says no; the old checkpoint stays."""
+    def store(self, metrics: MetricsLog, *, everything: bool = False) -> None:
+        """Write the sessions that had ended when this was called last, or all that have; to be called about once a second.
+
+        They leave the state only when they stand in the file: a checkpoint without them is saved after `MetricsLog.sync`.
+        """
+        rows = self.engine.rows
+        due = len(rows) if everything else self._settled_rows
+        if due:
+            try:
+                metrics.write(row for row in rows[:due] if row.format not in PROGRAMS)
+            except OSError as error:
+                self.fault(Fault(METRICS, 0, "not_saved", error.strerror or str(error)))
+                due = max(0, len(rows) - MOST_WAITING)
+            del rows[:due]
+            self.has_moved = True
+        self._settled_rows = len(rows)
+
+    def save(self, state: Path, carriers: Iterable[Carrier], log: AlertLog, metrics: MetricsLog) -> None:
+        """Alerts and finished sessions durable first, then cursors and state together. Raises OSError where the disk says no; the old checkpoint stays."""
         for stream in self._moved:
             decoder = self._decoders.get(stream)
             if decoder is not None and decoder.memory is not None:
                 stream.cursor.memory = msgspec.Raw(msgspec.json.encode(decoder.memory))
         self._moved.clear()
         log.sync()
+        metrics.sync()
         checkpoint.save(
             state,
             Checkpoint(
                 alerts=log.position(),
+                metrics=metrics.position(),
                 cursors=[cursor for carrier in carriers for cursor in carrier.cursors()],
                 engine=self.engine.snapshot(),
                 events=self.events,

@@ -10,8 +10,8 @@ import msgspec
 from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import rotated
 from agentwatch.apps import channels
+from agentwatch.apps.holder import STATE_DIR
 from agentwatch.apps.notify import fresh
-from agentwatch.apps.setup import STATE_DIR
 from agentwatch.core.actions import RefusedError, arguments, name_for
 from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Target

@@ -314,6 +314,8 @@ class Recorder:
 class Scribe:
     """Makes events, has them judged, and writes them. All in one thread."""
 
+    name = "exec"
+
     def __init__(self, subject: Subject, judging: Judging | None, recorder: Recorder) -> None:
         self._subject = subject
         self._judging = judging

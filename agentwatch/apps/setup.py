@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from agentwatch.apps.holder import STATE_DIR
 from agentwatch.core.alerts import RECOMMENDATIONS
 from agentwatch.core.limits import Limits, Override
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
@@ -20,7 +21,6 @@ from agentwatch.settings import Loaded
 from agentwatch.sources.tailer import Tailer
 from agentwatch.sources.tree import Root
 
-STATE_DIR = ".agentwatch"
 MOST_OPEN = 512
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.02
 """`agentwatch status` holds the lock for a moment, to see whether it is free: that is no other daemon."""

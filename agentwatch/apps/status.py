@@ -1,6 +1,5 @@
 """`agentwatch status`: how the daemon of a log directory is doing. Only looks; nothing is made, moved or waited for."""
 
-import fcntl
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -9,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from agentwatch import checkpoint
-from agentwatch.apps.setup import STATE_DIR
+from agentwatch.apps.holder import STATE_DIR, holder_of
 from agentwatch.checkpoint import STATUS, Status
 from agentwatch.core.alerts import span
-from agentwatch.errors import StorageError
 from agentwatch.formats.registry import CONTAINERS
 from agentwatch.model import Cursor
 from agentwatch.ui.page import Block, Table, Word, para
@@ -80,7 +78,7 @@ def look(log_dir: Path) -> Health:
     """What is known of the daemon that watches `log_dir`, whether it runs or not. Raises StorageError where this user may not look."""
     log_dir = Path(os.path.realpath(log_dir))
     state = log_dir / STATE_DIR
-    pid = holder(state)
+    pid = holder_of(state)
     saved, problem = checkpoint.read(state)
     if problem is not None:
         problem = f"the checkpoint is not shown ({problem})"
@@ -188,24 +186,6 @@ def _faults(faults: list[CountedFault]) -> Iterable[Block]:
     )
     if len(worst) > MOST_FAULTS:
         yield para(Word(f"and {len(worst) - MOST_FAULTS:,} more kinds of faults: `agentwatch status --json` has them all", "dim"), indent=2)
-
-
-def holder(state: Path) -> int | None:
-    """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it."""
-    try:
-        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"cannot look into `{state}`: {error.strerror}", hint="ask as the user who runs the daemon") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(fd, 20, 0)
-        return int(pid) if pid.isdigit() else 0
-    finally:
-        os.close(fd)
-    return None
 
 
 def _live(state: Path, holder: int | None) -> Status | None:

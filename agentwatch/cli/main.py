@@ -14,7 +14,7 @@ from agentwatch import __version__
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import notify as notify_
-from agentwatch.cli import watching
+from agentwatch.cli import reports, watching
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
@@ -38,6 +38,9 @@ app = typer.Typer(
 app.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
 app.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
 app.command("notify", epilog=notify_.EPILOG)(notify_.notify)
+app.command("summary", epilog=reports.EPILOG)(reports.summary)
+app.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
+app.add_typer(reports.report_app)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
 

@@ -11,6 +11,7 @@ from hashlib import blake2b
 import msgspec
 
 from agentwatch.core.limits import Limits
+from agentwatch.core.spending import loop_went_on
 from agentwatch.core.state import Episode, Session
 from agentwatch.core.text import safe_each
 from agentwatch.model import Alert, Context, Evidence, Severity, Status
@@ -21,6 +22,9 @@ any of these is four times as much (detection.md, section 5, lifecycle)."""
 
 MOST_SUMMARY = 440
 """Characters of a summary, so that what it has cost still fits behind it."""
+
+LOOPS = frozenset({"error_loop", "tool_loop"})
+"""The types whose occurrences are repetitions: what is spent between them is counted as spent inside a loop."""
 
 MOST_EVIDENCE = 5
 MOST_EPISODES = 64
@@ -58,7 +62,7 @@ COMPARED = {
 }
 """What was held to be the same, and what was left out, by the rule that found it: part of the alert, so that a person can judge it."""
 
-CONTEXT = Context.__struct_fields__
+CONTEXT = tuple(name for name in Context.__struct_fields__ if name not in ("executor_variant", "tags"))
 
 
 class Spot(msgspec.Struct, frozen=True, gc=False):
@@ -105,9 +109,13 @@ class Reporter:
         name = f"{kind}:{key}"
         episode = session.episodes.get(name) if session.episodes else None
         if episode is not None and (crossed or not episode.recovered) and abs(at - episode.last_at) <= self._cooldown:
+            if kind in LOOPS and not episode.recovered:
+                loop_went_on(session, episode.last_at, at)
             self._grow(session, episode, at, describe, out)
         elif crossed:
             finding = describe(size, Status.OPEN)
+            if kind in LOOPS:
+                loop_went_on(session, finding.spots[0].at, at)
             if episode is not None and episode.episode_id == alert_id(session, finding, Status.OPEN, 0):
                 # It never ended: a loop that goes round more slowly than the cool-down.
                 self._grow(session, episode, at, describe, out)

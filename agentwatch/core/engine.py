@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors.limit_reached import LimitReached
 from agentwatch.core.detectors.stuck_agent import StuckAgent
 from agentwatch.core.limits import Limits
-from agentwatch.core.recordings import Known, Recording, Recordings
+from agentwatch.core.metrics import QUIET, row_of, tags
+from agentwatch.core.recordings import Recording, Recordings
+from agentwatch.core.snapshot import Scope, Snapshot
 from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Ledger, Session
 from agentwatch.core.steps import Price, Reader, Step, Steps
 from agentwatch.model import RECORDED, Alert, Context, Detail, Event, Fault, Item
@@ -37,22 +37,6 @@ NO_SKEWS: Mapping[str, timedelta] = {}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Scope(msgspec.Struct):
-    """A space of attempt ids: the log directory is one, and each run of it. `ended` are attempts that ended, in two generations."""
-
-    sessions: dict[str, Session] = {}
-    ended: dict[str, Ended] = {}
-    ended_before: dict[str, Ended] = {}
-
-
-class Snapshot(msgspec.Struct):
-    """All that the engine remembers: saved with the cursors, so that the two cannot disagree."""
-
-    scopes: dict[str, Scope] = {}
-    recorded: Known = {}
-    ledger: Ledger = msgspec.field(default_factory=Ledger)
-
-
 class Judge:
     """Every detector, with one set of thresholds. `own` has the steps that the engine takes itself."""
 
@@ -66,7 +50,10 @@ class Judge:
 
 
 class Engine:
-    """Runs every detector over the events of all attempts. Within a scope an attempt is one attempt, whichever file its events stand in."""
+    """Runs every detector over the events of all attempts. Within a scope an attempt is one attempt, whichever file its events stand in.
+
+    `rows` are the sessions that ended or fell quiet; whoever has stored them takes them out.
+    """
 
     def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
         self._tell = tell
@@ -74,6 +61,7 @@ class Engine:
         self._price = price
         self._snapshot = snapshot or Snapshot()
         self._scopes = self._snapshot.scopes
+        self.rows = self._snapshot.rows
         self._recordings = Recordings(self._snapshot.recorded, self._goes_on)
         self._scope, self._scope_name = Scope(), ""
         self._reader: Reader | None = None
@@ -213,6 +201,8 @@ class Engine:
     def _look(self, scope: Scope, session: Session, now: datetime, out: list[Alert], skew: timedelta = NO_SKEW) -> None:
         self._unfile(session)
         now -= skew
+        if now - session.last >= QUIET:
+            self._note(session)
         judge, following = self._judges[session.profile], None
         try:
             judge.limit.look(session, now, out)
@@ -256,7 +246,8 @@ class Engine:
         context = _bounded(context)
         profile = self._profile(context)
         horizon = self._recordings.horizon(attempt_id, at, at + self._judges[profile].limits.soonest)
-        session = Session(attempt_id, source, context, at, place, horizon, at, Lane(), scope=self._scope_name, profile=profile)
+        name = self._reader.name if self._reader is not None else ""
+        session = Session(attempt_id, source, context, at, place, horizon, at, Lane(), scope=self._scope_name, profile=profile, format=name)
         if ended is not None:
             session.restarts, session.episodes = ended.restarts, ended.episodes
             scope.ended.pop(attempt_id, None)
@@ -295,6 +286,7 @@ class Engine:
             self._judges[session.profile].steps.table["session_end"](session, lane, event, place, line, out)
         finally:
             self._end(self._scope, session)
+            self.rows.append(row_of(session, self._judges[session.profile].steps.detail(event, line)))
 
     def _changed(self, session: Session, _lane: Lane, event: Event, _place: int, line: bytes, _out: list[Alert]) -> None:
         """The attempt may say that its events tell an agent's session: from now on that one is not judged, whatever was seen of it so far."""
@@ -334,6 +326,12 @@ class Engine:
         kept = {name: one for name, one in session.episodes.items() if name.startswith("excessive_restarts")} if session.episodes else None
         scope.ended[session.attempt_id] = Ended(session.last, session.restarts, kept or None)
 
+    def _note(self, session: Session) -> None:
+        """It fell quiet: nobody knows whether it will go on."""
+        if session.noted_at != session.last:
+            session.noted_at = session.last
+            self.rows.append(row_of(session))
+
     def _horizon(self, scope: Scope, session: Session, event: Event, place: int, context: Context, out: list[Alert]) -> Session | None:
         """The attempt may have been silent for too long. None where the event has no time."""
         now = event.timestamp
@@ -346,6 +344,7 @@ class Engine:
         judge.limit.look(session, now, out)
         judge.stuck.look(session, now, out)
         if self._is_forgotten(session, now):  # as a tick would have: nobody waits for a recovery any more
+            self._note(session)
             self._drop(scope, session)
             return self._open(scope, session.source, event, place, context, out)
         judge.stuck.resumed(session, event, place, out)
@@ -377,6 +376,8 @@ def _bounded(context: Context) -> Context:
         value = getattr(context, name)
         if value is not None and len(value) > LONGEST_ID:
             setattr(context, name, value[:LONGEST_ID])
+    if context.tags:
+        context.tags = tuple(tags(context.tags))
     return context
 
 

@@ -298,6 +298,15 @@ def fingerprint(message: str) -> str:
     return f"{slug or 'error'}-{_digest(text)[:8]}"
 
 
+def error_cluster(message: str) -> str:
+    """Name the kind of errors that `message` is one of, over many sessions: like `fingerprint`, but numbers, paths and what is quoted make no other kind.
+
+    For reports alone. A loop is not counted by it: "No module named 'a'" and "… 'b'" are two steps of a healthy chase (detection.md, section 2).
+    """
+    said = salient(redact(_ends(message, _LOOKED_AT))) or message
+    return fingerprint(_ONE_THING.sub("#", said[:_LOOKED_AT]))
+
+
 # "ModuleNotFoundError: …", "E   AssertionError", "Caused by: java.lang.IllegalStateException: …", Rust's and Go's panics.
 _EXCEPTION = lazy(
     r"(?:E {1,8}|Caused by: |Uncaught |Unhandled )?(?:[A-Za-z_][\w.$]{0,120}(?:Error|Exception|Fault)(?: ?\[\w{1,40}\])?:(?=.{2})|panic: |thread '[^']{0,80}' panicked)"

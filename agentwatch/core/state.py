@@ -169,11 +169,42 @@ class Limited(msgspec.Struct, gc=False):
 
 
 class ErrorKind(msgspec.Struct, gc=False):
-    """Errors of one fingerprint in a session: how many, and what is needed to tell whether they pass by themselves."""
+    """Errors of one fingerprint in a session: how many, and what is needed to tell whether they pass by themselves.
+
+    `is_named` says that the fingerprint is the log's own.
+    """
 
     count: int
     category: str | None
     sample: str
+    is_named: bool = False
+    first_at: Time | None = None
+    last_at: Time | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Spent:
+    """What steps spent on one day (its ordinal, UTC): tokens by kind, as `model.Usage` has them, and USD."""
+
+    day: int
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    usd: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Looped:
+    """What was spent inside loops: between the first and the last repetition. `…_to` is how far of the session's sums that is counted."""
+
+    to: Time
+    tokens_to: int
+    usd_to: float
+    tokens: int = 0
+    usd: float = 0.0
+    time: timedelta = timedelta(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -233,6 +264,10 @@ class Session:
     silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone; `shows_params`,
     that it is parameters. `has_steps` says that its log tells what each step costs; `spending` has the USD of its latest minutes, by
     minutes since the epoch.
+
+    For the metrics alone: `format` names the format of its log, `prompt` is the checksum of its first prompt, `followups` are messages to it
+    after the first, `retries` its starts that were no first ones; `spent` is by day, `meter` the sums at the beginning of its latest minutes
+    in which it spent; `noted_at` is the newest event at the time of the last row that was made of it.
     """
 
     attempt_id: str
@@ -264,6 +299,18 @@ class Session:
     limited: Limited | None = None
     lanes_usd: dict[str, float] | None = None
     profile: int = 0
+
+    format: str = ""
+    tool_calls: int = 0
+    prompt: int = 0
+    was_asked: bool = False
+    followups: int = 0
+    retries: int = 0
+    spent: list[Spent] | None = None
+    meter: list[tuple[int, int, float]] | None = None
+    looped: Looped | None = None
+    stuck_ms: int = 0
+    noted_at: Time | None = None
 
 
 class Ledger(msgspec.Struct):

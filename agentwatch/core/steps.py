@@ -9,6 +9,7 @@ from datetime import datetime
 from hashlib import blake2b
 from sys import byteorder
 from typing import Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -26,6 +27,7 @@ from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER
 from agentwatch.core.detectors.tool_loop import ToolLoop
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
+from agentwatch.core.spending import count
 from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Ledger, Session, checksum
 from agentwatch.model import MOST_TOKENS, Alert, Context, Data, Detail, Event, Usage, decoded
 
@@ -46,6 +48,9 @@ RING_BYTES = STEPS * len(CHANGE)
 
 class Reader(Protocol):
     """What only the format of a line can tell of it, asked seldom: `model.Format` says what each gives."""
+
+    @property
+    def name(self) -> str: ...
 
     def context(self, line: bytes) -> Context: ...
 
@@ -105,13 +110,14 @@ class Steps:
         handlers = tuple(handlers)
 
         def step(session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
-            detail = self._detail(event, line)
+            detail = self.detail(event, line)
             for handler in handlers:
                 handler(session, lane, event, detail, place, out)
 
         return step
 
-    def _detail(self, event: Event, line: bytes) -> Detail:
+    def detail(self, event: Event, line: bytes) -> Detail:
+        """All that the event says."""
         return event.data if isinstance(event.data, Detail) else self.reader.detail(line)
 
     def spend(self, session: Session, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
@@ -129,6 +135,7 @@ class Steps:
 
     def _spend(self, session: Session, event: Event, usage: Usage | None, place: int, line: bytes, out: list[Alert]) -> None:
         cost = event.data.cost_usd
+        day = count(session, event.timestamp, usage)
         if usage is not None:
             session.tokens = min(session.tokens + usage.total, MOST_TOKENS)
             if event.data.model is not None and event.lane is None:
@@ -139,10 +146,12 @@ class Steps:
                 session.unpriced = session.unpriced or (cost is None and usage.total > 0)
         if cost is not None and cost > 0:
             session.cost_usd = min(session.cost_usd + cost, MOST_USD)
+            day.usd = min(day.usd + cost, MOST_USD)
             self._cost.spent(session, event, place, cost, out)
 
     def _called(self, session: Session, lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
         lane.owes = "model"
+        session.tool_calls += 1
         if lane.was_answered:
             lane.was_answered = False
             lane.turn += 1
@@ -183,7 +192,7 @@ class Steps:
         if lane.failures is not None:
             self._failing.answered(session, lane, event, place, out)
         if data.is_error:
-            detail = self._detail(event, line)
+            detail = self.detail(event, line)
             detail.tool_name, detail.result, detail.error_message = data.tool_name, data.result, data.error_message
             self._error_loop.result(session, lane, call, event, detail, place, out)
         elif call is not None:
@@ -226,7 +235,7 @@ class Steps:
             self._failing.spoke(session, lane, event, place, out)
         if session.rich:
             if lane.said is not None or len(line) > LONG_LINE:
-                self._monologue.spoke(session, lane, event, self._detail(event, line), place, out)
+                self._monologue.spoke(session, lane, event, self.detail(event, line), place, out)
             else:
                 lane.said = event.data.msg_id or ""
 
@@ -264,13 +273,27 @@ class Steps:
             data.error_message = said if isinstance(said, str) else None
 
 
-def _asked(session: Session, lane: Lane, _event: Event, detail: Detail, _place: int, _out: list[Alert]) -> None:
+def _asked(session: Session, lane: Lane, event: Event, detail: Detail, _place: int, _out: list[Alert]) -> None:
     asks_nothing = NEEDS_NO_ANSWER(detail.output)
+    if lane is session.main and not asks_nothing:
+        _count_prompt(session, event, detail)
     lane.owes = "user" if detail.interrupted or asks_nothing else "model"
     for other in (session.main, *(session.lanes or {}).values()) if lane is session.main else (lane,):  # nobody waits for a sub-agent of before
         other.is_open, other.open_calls = False, None
     if session.context.task_title is None and lane is session.main and not asks_nothing:
         session.context.task_title = _title(detail.prompt or detail.output)
+
+
+def _count_prompt(session: Session, event: Event, detail: Detail) -> None:
+    """Of the first prompt a checksum; what comes after it is a follow-up. A start may be followed by the message that it was started with."""
+    if not session.prompt:
+        session.prompt = crc32(detail.prompt or detail.output)
+    if event.event_type == "session_start":
+        session.retries += detail.prompt_type in ("followup", "retry")
+    elif event.event_type == "followup_sent" or session.was_asked:
+        session.followups += 1
+    else:
+        session.was_asked = True
 
 
 def _title(prompt: msgspec.Raw) -> str | None:

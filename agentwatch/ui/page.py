@@ -3,9 +3,12 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Literal, NamedTuple, TextIO
 
 from agentwatch.core.text import clean
+
+if TYPE_CHECKING:
+    from agentwatch.ui.charts import Chart
 
 Style = Literal["", "title", "good", "warn", "bad", "dim", "bar"]
 
@@ -40,12 +43,12 @@ def para(*words: Word | str, indent: int = 0) -> Para:
     return Para(tuple(word if isinstance(word, Word) else Word(word) for word in words), indent)
 
 
-def show(blocks: Iterable[Block], out: TextIO, *, plain: bool = False) -> None:
+def show(blocks: "Iterable[Block | Chart]", out: TextIO, *, plain: bool = False) -> None:
     """Write `blocks`: with colours and wrapped on a terminal, as plain lines elsewhere or where `plain` is set.
 
     `NO_COLOR` leaves the colours out (no-color.org); a terminal that calls itself `dumb` gets plain lines.
     """
-    harmless = map(_harmless, blocks)
+    harmless = map(_harmless, _without_charts(blocks))
     if not plain and out.isatty() and os.environ.get("TERM") not in (None, "dumb"):
         from agentwatch.ui.terminal import draw  # noqa: PLC0415  # 83 ms, for terminals alone
 
@@ -53,6 +56,16 @@ def show(blocks: Iterable[Block], out: TextIO, *, plain: bool = False) -> None:
     else:
         out.writelines(f"{line}\n" for block in harmless for line in _lines(block))
     out.flush()
+
+
+def _without_charts(blocks: "Iterable[Block | Chart]") -> Iterator[Block]:
+    for block in blocks:
+        if isinstance(block, Para | Table):
+            yield block
+        else:
+            from agentwatch.ui.charts import as_text  # noqa: PLC0415  # it is made of paragraphs and tables
+
+            yield from as_text(block)
 
 
 def _harmless(block: Block) -> Block:

@@ -11,7 +11,24 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "run", "notify", "status", "doctor", "alerts", "tail", "replay", "demo", "backtest")
+COMMANDS = (
+    "",
+    "run",
+    "notify",
+    "status",
+    "doctor",
+    "alerts",
+    "tail",
+    "replay",
+    "demo",
+    "backtest",
+    "summary",
+    "report",
+    "report executors",
+    "report tasks",
+    "report cost",
+    "rotate",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "agentwatch")
@@ -19,7 +36,7 @@ def test_the_help_page_is_the_one_that_was_agreed_on(place, command):
     """Help changes on purpose only. AGENTWATCH_GOLDEN=write makes the files anew."""
     done = place.run(*command.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    golden = GOLDEN / f"{command or 'agentwatch'}.txt"
+    golden = GOLDEN / f"{command.replace(' ', '-') or 'agentwatch'}.txt"
     if os.environ.get("AGENTWATCH_GOLDEN") == "write":
         golden.write_text(done.stdout)
     assert done.stdout == golden.read_text()
@@ -28,7 +45,7 @@ def test_the_help_page_is_the_one_that_was_agreed_on(place, command):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "agentwatch")
 def test_help_fits_a_terminal_of_80_columns(command):
     """No line of help is broken by the terminal."""
-    assert max(map(len, (GOLDEN / f"{command or 'agentwatch'}.txt").read_text().splitlines())) <= 80
+    assert max(map(len, (GOLDEN / f"{command.replace(' ', '-') or 'agentwatch'}.txt").read_text().splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

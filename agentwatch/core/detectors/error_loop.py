@@ -40,7 +40,7 @@ class ErrorLoop:
             if told:
                 return
         key = _short(detail.error_fingerprint or (fingerprint(message) if message else detail.error_category or "unknown"))
-        self._note(session, key, detail.error_category, message)
+        self._note(session, event, key, detail, message)
         if self._by_names(session, detail):
             self._count(session, lane, event, place, key, message, out)
         else:
@@ -54,18 +54,18 @@ class ErrorLoop:
         lane.last_failure, lane.last_failure_at = message[:SAMPLE], event.timestamp
         if self._by_names(session, detail):
             key = _short(detail.error_fingerprint or f"{detail.tool_name or 'tool'}: {fingerprint(message)}")
-            self._note(session, key, detail.error_category, message)
+            self._note(session, event, key, detail, message)
             self._count(session, lane, event, place, key, message, out)
             return
         told = self._failing.failed(session, lane, call, event, message, place, out)
         if told is not None:
-            self._note(session, _short(told), detail.error_category, message)
+            self._note(session, event, _short(told), detail, message)
 
     def _by_names(self, session: Session, detail: Detail) -> bool:
         """Whether the rule of the settings decides: the log names its errors, shows names alone, or the user has set the rule's numbers."""
         return self._is_explicit or detail.error_fingerprint is not None or not session.shows_params
 
-    def _note(self, session: Session, key: str, category: str | None, message: str) -> None:
+    def _note(self, session: Session, event: Event, key: str, detail: Detail, message: str) -> None:
         """Count what a failed session will be judged by."""
         session.errors += 1
         kinds = session.kinds_of_error
@@ -74,8 +74,10 @@ class ErrorLoop:
         known = kinds.get(key)
         if known is not None:
             known.count += 1
+            known.last_at = event.timestamp
         elif len(kinds) < MOST_KEYS:
-            kinds[key] = ErrorKind(1, category, message[:SAMPLE])
+            is_named = detail.error_fingerprint is not None
+            kinds[key] = ErrorKind(1, detail.error_category, message[:SAMPLE], is_named, event.timestamp, event.timestamp)
 
     def end(self, session: Session, _lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
         """A session that ends tells that its loops have ended with it."""

@@ -143,6 +143,7 @@ class StuckAgent:
         if kind is None:
             return
         silent = event.timestamp - session.last
+        session.stuck_ms += milliseconds(silent)
         finding = Finding(
             type=kind,
             key=key,

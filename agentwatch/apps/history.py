@@ -1,0 +1,189 @@
+"""All that is known of past sessions: from the store, from what the daemon remembers, and from logs where those do not reach."""
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agentwatch.apps.alerts import moment, read
+from agentwatch.apps.holder import STATE_DIR, holder_of
+from agentwatch.core.metrics import ErrorKind, ErrorSummary, Row, sessions
+from agentwatch.core.reports.history import AlertMark, History, LostError, cluster_of
+from agentwatch.core.snapshot import Snapshot, live_rows
+from agentwatch.formats import PROGRAMS
+from agentwatch.store import history as store
+
+if TYPE_CHECKING:
+    from agentwatch.apps import scan
+    from agentwatch.apps.scan import Progress
+    from agentwatch.checkpoint import Checkpoint
+    from agentwatch.settings import Loaded
+
+MANIFEST = "history.json"
+
+
+class Covered(msgspec.Struct):
+    """The logs that a rebuild has read: inode and size by path."""
+
+    files: dict[str, tuple[int, int]] = {}
+
+
+def collect(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, since: datetime, progress: "Progress") -> History:
+    """The sessions that ended since then, with what goes on now.
+
+    Where a daemon watches, the store and its checkpoint say all. Where it does not run, what was written since is read on from there;
+    where there never was one, the logs are read. Nothing is written.
+    """
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    state = log_dir / STATE_DIR
+    problems: list[str] = []
+    rows = store.rows(log_dir, since, problems.append)
+    running: frozenset[tuple[str, str]] = frozenset()
+    saved = _saved(state, problems)
+    if saved is not None:
+        snapshot = saved.engine if holder_of(state) is not None else _caught_up(loaded, environ, home, saved, progress)
+        live = [row for row in live_rows(snapshot) if row.format not in PROGRAMS]
+        rows += (row for row in snapshot.rows if row.format not in PROGRAMS)
+        rows += live
+        running = frozenset((row.scope, row.attempt_id) for row in live)
+    else:
+        found = _scanned(loaded, environ, home, state, since, progress)
+        rows += found.rows
+        problems += found.problems
+    known = sessions(rows)
+    return History(known, _errors_apart(log_dir, known, since, problems), _alerts(log_dir, since), running, problems)
+
+
+def _saved(state: Path, problems: list[str]) -> "Checkpoint | None":
+    if not state.is_dir():
+        return None
+    from agentwatch import checkpoint
+
+    saved, problem = checkpoint.read(state)
+    if problem is not None:
+        problems.append(f"the daemon's checkpoint is not used: {problem}")
+    return saved
+
+
+def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, progress: "Progress", report: Callable[[str], None]) -> int:
+    """Read all logs and archives and store their sessions; how many lines were written. What is in the store already is not written again.
+
+    Raises OSError where the store cannot be written, and StorageError where the state directory cannot be made.
+    """
+    from agentwatch.apps import scan, setup
+    from agentwatch.logger import append
+    from agentwatch.store.metrics_log import NAME, MetricsLog
+
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    state = setup.state_dir(log_dir)
+    seen = scan.files(loaded, environ, home, None)
+    found = scan.scan(loaded, seen, progress)
+    rows = sessions([*found.rows, *scan.scan_wholes(loaded, environ, home)])
+    for problem in found.problems:
+        report(problem)
+    metrics = MetricsLog(log_dir / NAME, None, append)
+    written = metrics.write(rows)
+    metrics.sync()
+    covered = Covered({one.path: (one.stat.st_ino, one.stat.st_size) for one in seen})
+    temporary = state / f"{MANIFEST}.new"
+    temporary.write_bytes(msgspec.json.encode(covered))
+    temporary.replace(state / MANIFEST)
+    return written
+
+
+def _caught_up(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, saved: "Checkpoint", progress: "Progress") -> Snapshot:
+    """The state of a daemon that is not running, after what was written since it ended."""
+    from agentwatch.apps import scan, setup
+    from agentwatch.apps.daemon import look_ahead
+    from agentwatch.apps.pipeline import Pipeline
+    from agentwatch.apps.wholes import Wholes, is_line
+    from agentwatch.pricing import Prices
+
+    pipeline = Pipeline(saved, setup.limits(loaded), Prices(), lambda _: None)
+    tailer = setup.tailer(loaded, environ, home, [cursor for cursor in saved.cursors if is_line(cursor)], pipeline.fault)
+    try:
+        for _ in tailer.sweep():
+            pass
+        look_ahead(pipeline, tailer)
+        total, done = sum(max(0, file.size - file.stream.cursor.offset) for file in tailer.files() if file.stream is not None), 0
+        while tailer.is_behind:
+            work = tailer.turn()
+            if work is not None:
+                done += work.turn.end - work.turn.offset
+                pipeline.process(work, tailer, scan.Nowhere())
+                progress(done, max(total, done))
+            tailer.settle()
+        wholes = Wholes(loaded, environ, home, [cursor for cursor in saved.cursors if not is_line(cursor)], pipeline.fault)
+        wholes.look_at_everything()
+        while wholes.turn(pipeline, scan.Nowhere()) is not None:
+            pass
+    finally:
+        tailer.close()
+    pipeline.engine.tick(datetime.now(UTC), [])
+    return pipeline.engine.snapshot()
+
+
+def _scanned(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, state: Path, since: datetime, progress: "Progress") -> "scan.Found":
+    """What stands in logs that no rebuild has read as they are now. All files of a changed source are read: a session may lie in several."""
+    from agentwatch.apps import scan
+
+    seen = scan.files(loaded, environ, home, since)
+    try:
+        covered = msgspec.json.decode((state / MANIFEST).read_bytes(), type=Covered).files
+    except (OSError, msgspec.MsgspecError):
+        covered = {}
+    changed = {(one.place.scope, one.source) for one in seen if covered.get(one.path) != (one.stat.st_ino, one.stat.st_size)}
+    found = scan.scan(loaded, [one for one in seen if (one.place.scope, one.source) in changed], progress)
+    return scan.Found([*found.rows, *scan.scan_wholes(loaded, environ, home)], found.problems)
+
+
+def _alerts(log_dir: Path, since: datetime) -> list[AlertMark]:
+    found = []
+    for alert in read(log_dir, since=since):
+        at = moment(alert)
+        if at is not None:
+            found.append(AlertMark(at, str(alert["type"]), str(alert.get("attempt_id", "")), str(alert.get("status", "open"))))
+    return found
+
+
+def _errors_apart(log_dir: Path, rows: list[Row], since: datetime, problems: list[str]) -> list[LostError]:
+    """The logger's copies of errors, for sessions whose rows do not tell theirs: into those rows, and what belongs to no row by itself.
+
+    Where every row tells its errors the copies say nothing new, and stay closed.
+    """
+    if rows and all(_tells_errors(row) for row in rows):
+        return []
+    told: dict[str, list[Row]] = {}
+    for row in rows:
+        told.setdefault(row.attempt_id, []).append(row)
+    lost: list[LostError] = []
+    for error in store.errors(log_dir, since, problems.append):
+        candidates = told.get(error.attempt_id)
+        cluster = cluster_of(error.fingerprint, error.message, error.category)
+        if candidates is None:
+            who = (error.message, error.category, error.task_id, error.task_title, error.executor, error.model, error.run_id)
+            lost.append(LostError(error.attempt_id, cluster, error.timestamp, *who))
+            continue
+        row = next((row for row in candidates if error.timestamp is None or error.timestamp <= row.timestamp), candidates[-1])
+        if not _tells_errors(row):
+            _note(row, error, cluster)
+    return lost
+
+
+def _tells_errors(row: Row) -> bool:
+    """Whether its row says all of its errors: that of a watcher, or of a logger that says when the session began."""
+    return row.started_at is not None
+
+
+def _note(row: Row, error: store.ErrorLine, cluster: str) -> None:
+    summary = row.error_summary = row.error_summary or ErrorSummary()
+    known = next((kind for kind in summary.kinds if kind.cluster == cluster), None)
+    if known is None:
+        summary.kinds.append(ErrorKind(cluster, 1, error.message, error.category, error.timestamp, error.timestamp))
+    else:
+        known.count += 1
+        known.last_seen = error.timestamp or known.last_seen
+    summary.total_errors = row.metrics.errors = max(row.metrics.errors, sum(kind.count for kind in summary.kinds))

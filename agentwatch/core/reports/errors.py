@@ -1,0 +1,139 @@
+"""Errors of many sessions, by what they have in common."""
+
+from collections import Counter
+from datetime import date, datetime
+
+import msgspec
+
+from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, Occurrences, Period, mean, occurrences, ranked, size_of
+from agentwatch.core.reports.noise import Difference, shares_differ
+from agentwatch.model import Time
+
+LEAST_SESSIONS = 10
+MORE_BY = 1.5
+"""Who has an error in so many more of its sessions, and not by chance, is told. With many clusters some differ by chance: less is not worth a line."""
+
+
+class Cluster(msgspec.Struct, kw_only=True):
+    """Errors that are alike. `trend` is how many came by day (UTC, where the time is known); `more_in_second_half` compares the halves of the period."""
+
+    fingerprint: str
+    occurrences: int
+    tasks: int
+    attempts: int
+    category: str | None
+    sample_message: str
+    first_seen: Time | None
+    last_seen: Time | None
+    duration_ms_mean: float | None
+    by_executor: dict[str, int]
+    by_model: dict[str, int]
+    by_size: dict[str, int]
+    by_complexity: dict[str, int]
+    trend: dict[str, int]
+    more_in_second_half: int
+    typical_of: dict[str, Difference]
+
+
+class _Gathered:
+    """What errors of one cluster have in common, in one pass."""
+
+    def __init__(self) -> None:
+        self.count = self.early = self.late = 0
+        self.tasks: set[str] = set()
+        self.attempts: set[str] = set()
+        self.message = ""
+        self.category: str | None = None
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self.lasted: list[float] = []
+        self.executors: dict[str, int] = {}
+        self.models: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.executor_sessions: dict[str, int] = {}
+        self.size_sessions: dict[str, int] = {}
+        self.days: dict[int, int] = {}
+
+    def add(self, one: Occurrences, middle: datetime) -> None:
+        count = one.count
+        self.count += count
+        self.tasks.add(one.task)
+        self.attempts.add(one.attempt_id)
+        self.message = self.message or one.message
+        self.category = self.category or one.category
+        if one.duration_ms is not None:
+            self.lasted.append(one.duration_ms)
+        executor, model, size = one.executor, one.model, one.size
+        self.executors[executor] = self.executors.get(executor, 0) + count
+        self.models[model] = self.models.get(model, 0) + count
+        self.sizes[size] = self.sizes.get(size, 0) + count
+        self.executor_sessions[executor] = self.executor_sessions.get(executor, 0) + 1
+        self.size_sessions[size] = self.size_sessions.get(size, 0) + 1
+        if one.first is not None and (self.first is None or one.first < self.first):
+            self.first = one.first
+        if one.last is not None:
+            if self.last is None or one.last > self.last:
+                self.last = one.last
+            day = one.last.toordinal()
+            self.days[day] = self.days.get(day, 0) + count
+            if one.last >= middle:
+                self.late += count
+            else:
+                self.early += count
+
+
+def clusters(history: History, period: Period) -> list[Cluster]:
+    """The most frequent first.
+
+    `typical_of` names the executors and task sizes that have these errors in a greater share of their sessions than the others, where
+    that is more than noise. Sessions, not errors, are compared: errors come in bursts.
+    """
+    found: dict[str, _Gathered] = {}
+    middle = period.start + (period.end - period.start) / 2
+    for one in occurrences(history):
+        gathered = found.get(one.cluster)
+        if gathered is None:
+            gathered = found[one.cluster] = _Gathered()
+        gathered.add(one, middle)
+    executors = Counter(row.executor or UNKNOWN for row in history.rows)
+    sizes = Counter(size_of(row.task_title) for row in history.rows)
+    made = [_cluster(name, gathered, executors, sizes) for name, gathered in found.items()]
+    return sorted(made, key=lambda cluster: -cluster.occurrences)
+
+
+def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:
+    complexity: Counter[str] = Counter()
+    for size, count in gathered.sizes.items():
+        complexity[COMPLEXITY.get(size, UNKNOWN)] += count
+    return Cluster(
+        fingerprint=name,
+        occurrences=gathered.count,
+        tasks=len(gathered.tasks),
+        attempts=len(gathered.attempts),
+        category=gathered.category,
+        sample_message=gathered.message,
+        first_seen=gathered.first,
+        last_seen=gathered.last,
+        duration_ms_mean=mean(gathered.lasted),
+        by_executor=ranked(gathered.executors),
+        by_model=ranked(gathered.models),
+        by_size=ranked(gathered.sizes),
+        by_complexity=ranked(complexity),
+        trend={date.fromordinal(day).isoformat(): count for day, count in sorted(gathered.days.items())},
+        more_in_second_half=gathered.late - gathered.early,
+        typical_of=_typical(gathered.executor_sessions, executors) | _typical(gathered.size_sessions, sizes),
+    )
+
+
+def _typical(having: dict[str, int], everyone: Counter[str]) -> dict[str, Difference]:
+    """Whose sessions have an error more often than those of the others."""
+    found = {}
+    for name, hits in having.items():
+        own, rest = everyone[name], everyone.total() - everyone[name]
+        if name == UNKNOWN or own < LEAST_SESSIONS or rest < LEAST_SESSIONS:
+            continue
+        elsewhere = min(sum(having.values()) - hits, rest)
+        difference = shares_differ(elsewhere, rest, min(hits, own), own)
+        if not difference.is_noise and hits / own >= MORE_BY * elsewhere / rest:
+            found[name] = difference
+    return found

@@ -1,0 +1,191 @@
+"""What is kept of finished sessions and of their errors, read again: the current files and what they were rotated to. Only reads.
+
+Lines of other writers and of the ancestor are understood as far as they go. What cannot be read is told, and never raised.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import orjson
+
+from agentwatch.core.metrics import Metrics, Outcome, Row
+from agentwatch.core.text import safe
+from agentwatch.model import Time
+
+ARCHIVE = "archive"
+METRICS, ERRORS = "agent-metrics", "agent-errors"
+BLOCK_BYTES = 4 << 20
+
+_rows = msgspec.json.Decoder(Row).decode_lines
+_row = msgspec.json.Decoder(Row).decode
+REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Tell = Callable[[str], None]
+"""Told in words what could not be read, and how much of it."""
+
+
+class ErrorLine(msgspec.Struct, gc=False):
+    """One error as the logger's copy has it. `timestamp` is None where the line names no time."""
+
+    attempt_id: str
+    timestamp: Time | None = None
+    task_id: str | None = None
+    task_title: str | None = None
+    executor: str | None = None
+    model: str | None = None
+    run_id: str | None = None
+    message: str = ""
+    fingerprint: str | None = None
+    category: str | None = None
+
+
+def rows(log_dir: Path, since: datetime | None, tell: Tell) -> list[Row]:
+    """The rows of all metrics files, in the order in which they were written; archives of months before `since` stay closed."""
+    found: list[Row] = []
+    for path in files(log_dir, METRICS, since):
+        refused = 0
+        for block in _blocks(path, tell):
+            try:
+                found.extend(_rows(block))
+            except REFUSED:
+                for line in block.splitlines():
+                    row = _lenient(line)
+                    if row is not None:
+                        found.append(row)
+                    elif line.strip():
+                        refused += 1
+        if refused:
+            tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
+    for row in found:
+        if row.timestamp.tzinfo is not UTC:
+            row.timestamp = row.timestamp.astimezone(UTC)
+    return found
+
+
+def errors(log_dir: Path, since: datetime | None, tell: Tell) -> list[ErrorLine]:
+    """The logger's copies of error events, for sessions of which nothing else is known."""
+    found: list[ErrorLine] = []
+    for path in files(log_dir, ERRORS, since):
+        refused = 0
+        for block in _blocks(path, tell):
+            for line in block.splitlines():
+                error = _error(line)
+                if error is not None:
+                    found.append(error)
+                elif line.strip():
+                    refused += 1
+        if refused:
+            tell(f"`{path.name}`: {refused:,} {'line is no error' if refused == 1 else 'lines are no errors'}, and not counted")
+    return found
+
+
+def files(log_dir: Path, stem: str, since: datetime | None = None) -> list[Path]:
+    """A file of ours and what it was rotated to, the oldest first. What was last written before `since` is left out."""
+    found = []
+    for directory in (log_dir / ARCHIVE, log_dir):
+        for path in {*directory.glob(f"{stem}.jsonl*"), *directory.glob(f"{stem}-*.jsonl*")}:
+            try:
+                stat = path.lstat()
+            except OSError:
+                continue
+            if path.is_file() and not path.is_symlink() and not path.name.endswith(".part"):
+                found.append((stat.st_mtime, path.name == f"{stem}.jsonl", path))
+    found.sort(key=lambda one: (one[1], one[0]))
+    return [path for written_s, _, path in found if since is None or written_s >= since.timestamp()]
+
+
+def _blocks(path: Path, tell: Tell) -> Iterator[bytes]:
+    """Whole lines, a few megabytes at a time. A damaged archive ends where the damage begins."""
+    opened: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
+    rest = b""
+    try:
+        with opened(path, "rb") as file:
+            while block := file.read1(BLOCK_BYTES) if path.suffix == ".gz" else file.read(BLOCK_BYTES):
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    yield rest + block[:cut]
+                    rest = block[cut:]
+                else:
+                    rest += block
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        tell(f"`{path.name}` is damaged ({error}): what stands before the damage counts")
+    except OSError as error:
+        tell(f"`{path.name}` cannot be read: {error.strerror or error}")
+    if rest.strip():
+        yield rest
+
+
+def _lenient(line: bytes) -> Row | None:
+    """A row of another writer: a field of an unexpected type counts as absent. None where it says no time or attempt."""
+    try:
+        return _row(line.removeprefix(b"\xef\xbb\xbf"))
+    except REFUSED:
+        pass
+    raw = _object(line)
+    at = _time(raw.get("timestamp"))
+    attempt_id = raw.get("attempt_id")
+    if at is None or not isinstance(attempt_id, str):
+        return None
+    told = {"timestamp": at, "attempt_id": attempt_id, "metrics": _fitting(Metrics, raw.get("metrics"))}
+    for field in msgspec.structs.fields(Row):
+        value = raw.get(field.name)
+        if field.name in told or value is None:
+            continue
+        if field.name == "outcome":
+            told["outcome"] = _fitting(Outcome, value)
+            continue
+        try:
+            told[field.name] = msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError:
+            continue
+    return Row(**told)
+
+
+def _fitting(wanted: type[Any], raw: object) -> Any:
+    """As many fields of a struct as `raw` has in a fitting type."""
+    kept: dict[str, object] = {}
+    if isinstance(raw, dict):
+        for field in msgspec.structs.fields(wanted):
+            if raw.get(field.name) is not None:
+                try:
+                    kept[field.name] = msgspec.convert(raw[field.name], field.type, strict=False)
+                except msgspec.ValidationError:
+                    continue
+    return wanted(**kept)
+
+
+def _error(line: bytes) -> ErrorLine | None:
+    raw = _object(line)
+    data = raw.get("data")
+    if not isinstance(raw.get("attempt_id"), str) or not isinstance(data, dict):
+        return None
+    names = ("attempt_id", "task_id", "task_title", "executor", "model", "run_id")
+    told = {name: safe(value, 200) for name in names if isinstance(value := raw.get(name), str)}
+    said = {ours: safe(value, 500) for ours, theirs in _SAID.items() if isinstance(value := data.get(theirs), str) and value}
+    return ErrorLine(timestamp=_time(raw.get("timestamp")), **told, **said)
+
+
+_SAID = {"message": "error_message", "fingerprint": "error_fingerprint", "category": "error_category"}
+
+
+def _object(line: bytes) -> dict[str, object]:
+    try:
+        raw = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        return {}
+    return cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
+
+
+def _time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,203 @@
+"""What the reports say where there is little to say, or where what there is is damaged."""
+
+import gzip
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+REPORTS = (
+    ("errors",),
+    ("executors",),
+    ("executors", "A", "B"),
+    ("tasks",),
+    ("tasks", "--failed-only"),
+    ("backlog",),
+    ("sessions",),
+    ("cost",),
+    ("cost", "--by", "model"),
+    ("prompts",),
+)
+ALONE = {"AGENTWATCH_SOURCES": "none"}
+
+
+@pytest.mark.parametrize("arguments", [("summary",), *(("report", *one) for one in REPORTS)], ids=" ".join)
+def test_an_empty_directory_is_no_error(place, arguments):
+    """Every report says in words that there is nothing, and makes nothing."""
+    place.logs.rmdir()
+    done = place.run(*arguments, **ALONE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"\bno\b", done.stdout)
+    assert not place.logs.exists()
+
+
+def test_the_json_of_nothing(place):
+    """Zeros and nulls, no divisions by them."""
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["sessions"]["success_rate"]) == (0, None)
+    assert (found["duration_ms"], found["cost_usd"]["total"], found["cost_usd"]["mean"]) == ({"mean": None, "median": None, "p95": None}, 0, None)
+    assert (found["by_executor"], found["top_errors"], found["alerts"], found["before"]) == ([], [], {}, None)
+    assert found["period"]["days"] == 7
+    for report in REPORTS:
+        assert [one for one in place.json("report", *report, **ALONE) if one.get("sessions")] == []
+
+
+def test_one_session(place, make_session):
+    """Its own figures are all figures."""
+    place.write(*make_session("a1", datetime.now(UTC) - timedelta(hours=2), cost=0.25, executor="CODEX"))
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["sessions"]["success_rate"], found["cost_usd"]["total"]) == (1, 1.0, 0.25)
+    assert found["duration_ms"] == {"mean": 300_000, "median": 300_000, "p95": 300_000}
+    assert [one["executor"] for one in found["by_executor"]] == ["CODEX"]
+
+
+def test_sessions_without_cost_are_not_free(place, make_session):
+    """No cost is unknown: the mean is of those that have one, and the page says so."""
+    begun = datetime.now(UTC) - timedelta(hours=2)
+    place.write(*make_session("a1", begun), *make_session("a2", begun, cost=2.0))
+    place.write(
+        *make_session("a3", begun, usage=()),
+        {"timestamp": begun.isoformat(), "attempt_id": "a4", "event_type": "usage", "data": {"usage": {"input": 5}}, "model": "nobody-knows"},
+    )
+    found = place.json("summary", **ALONE)["cost_usd"]
+    assert found == {"total": 2.0, "mean": 2.0, "known": 1, "at_least": True}
+    assert "≥ $2.00" in place.run("summary", **ALONE).stdout
+
+
+def test_the_future_is_told_and_not_counted(place, make_session):
+    """A clock that is a little ahead is no matter; one that is a day ahead is."""
+    now = datetime.now(UTC)
+    place.write(*make_session("a1", now + timedelta(minutes=10)), *make_session("a2", now + timedelta(days=1)), *make_session("a3", now - timedelta(hours=1)))
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["in_the_future"]) == (2, 1)
+    assert "with an end in the future" in place.run("summary", **ALONE).stdout
+
+
+def test_a_log_that_runs_backwards_has_no_negative_durations(place):
+    """Skewed clocks of two writers."""
+    now = datetime.now(UTC)
+    place.write(
+        {"timestamp": now.isoformat(), "attempt_id": "a", "event_type": "session_start", "data": {}},
+        {"timestamp": (now - timedelta(minutes=30)).isoformat(), "attempt_id": "a", "event_type": "session_end", "data": {"completion_status": "success"}},
+    )
+    assert place.json("summary", **ALONE)["duration_ms"]["mean"] >= 0
+
+
+def row(attempt_id, at, **fields):
+    return {
+        "timestamp": at.isoformat(),
+        "attempt_id": attempt_id,
+        "metrics": {"duration_ms": 1000, "cost_usd": 1.0},
+        "outcome": {"status": "completed"},
+        **fields,
+    }
+
+
+def test_a_damaged_archive_counts_as_far_as_it_can_be_read(place):
+    """And says so, on every way out."""
+    now = datetime.now(UTC)
+    whole = b"".join(json.dumps(row(f"old{n}", now - timedelta(hours=n % 90))).encode() + b"\n" for n in range(5000))
+    archive = place.logs / "archive"
+    archive.mkdir()
+    packed = gzip.compress(whole)
+    (archive / "agent-metrics-20261001T000000.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    (archive / "agent-metrics-20260901T000000.jsonl.gz").write_bytes(b"no gzip at all")
+    place.store(row("new", now - timedelta(minutes=1)))
+    found = place.json("summary", **ALONE)
+    assert 1 < found["sessions"]["total"] < 5001
+    assert sum("damaged" in problem for problem in found["problems"]) == 2
+    assert place.run("report", "cost", **ALONE).stdout.count("damaged") == 2
+
+
+def test_lines_that_are_no_sessions_are_told(place):
+    """Rubbish, a line without a time, half a line at the end; what is sound counts."""
+    now = datetime.now(UTC)
+    place.store(
+        row("good", now - timedelta(minutes=1)), {"attempt_id": "x"}, [1, 2], row("odd", now, task_id=7, metrics={"cost_usd": "much", "duration_ms": -5})
+    )
+    with place.metrics.open("ab") as file:
+        file.write(b'{"timestamp": "2026')
+    found = place.json("summary", **ALONE)
+    assert found["sessions"]["total"] == 2
+    assert found["problems"] == ["`agent-metrics.jsonl`: 3 lines are no sessions, and not counted"]
+
+
+def test_a_newer_line_of_a_session_replaces_the_older(place):
+    """By the moment at which it began; what went on after it was forgotten adds to it."""
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def told(begun, ended, **fields):
+        return row("a", now - timedelta(minutes=ended), started_at=(now - timedelta(minutes=begun)).isoformat(), format="codex", outcome=None, **fields)
+
+    place.store(told(300, 200), told(300, 180), told(60, 50))
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["cost_usd"]["total"]) == (1, 2.0)
+    assert place.json("report", "sessions", **ALONE)[0]["duration_ms"] == 250 * 60_000
+
+
+def test_sessions_of_one_attempt_that_ended_are_two(place):
+    """A retry has its own cost and its own outcome."""
+    now = datetime.now(UTC)
+    place.store(row("a", now - timedelta(minutes=30), outcome={"status": "failed"}), row("a", now - timedelta(minutes=5)))
+    found = place.json("summary", **ALONE)["sessions"]
+    assert (found["total"], found["success"], found["failed"]) == (2, 1, 1)
+
+
+def test_texts_of_logs_stay_harmless(place, make_session):
+    """Escape sequences, markup and secrets in a title reach neither the terminal nor the document."""
+    title = "\x1b[2J<script>alert(1)</script> ghp_" + "a1B2" * 9
+    place.write(*make_session("a\x1b]0;x\x07", datetime.now(UTC) - timedelta(hours=1), task_title=title, executor="\x1b[31mred"))
+    for arguments in (("report", "sessions"), ("report", "tasks"), ("summary",)):
+        assert "\x1b" not in place.run(*arguments, **ALONE).stdout
+        assert place.run(*arguments, "--html", "out.html", **ALONE).returncode == 0
+        page = (place.base / "out.html").read_text()
+        assert "<script" not in page
+        assert "\x1b" not in page
+        assert "ghp_a1B2" not in page
+
+
+def test_a_spreadsheet_runs_no_formulas(place, make_session):
+    """A title that begins like one is text."""
+    place.write(*make_session("a", datetime.now(UTC) - timedelta(hours=1), task_title="=HYPERLINK(evil)"))
+    lines = place.run("report", "sessions", "--csv", **ALONE).stdout.splitlines()
+    assert lines[0].startswith("attempt_id,session_id,")
+    assert ",'=HYPERLINK(evil)," in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(("--days", "0"), "--days", id="no days"),
+        pytest.param(("--until", "tomorrow"), "is no time", id="no time"),
+        pytest.param(("--run", "latest"), "there is no run", id="no run"),
+        pytest.param(("--json", "--csv"), "say two things", id="two ways out"),
+        pytest.param(("--html", "/nowhere/at/all/x.html"), "cannot be written", id="no such directory"),
+    ],
+)
+def test_wrong_usage_is_refused(place, arguments, said):
+    """In two lines, without a traceback."""
+    done = place.run("report", "sessions", *arguments, **ALONE)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_and_an_executor_can_be_chosen(place, make_session):
+    """`latest` is the run that the link leads to."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    place.write(
+        *make_session("a", begun, run_id="r1", executor="CODEX"),
+        *make_session("b", begun, run_id="r2", executor="CODEX"),
+        *make_session("c", begun, executor="CLAUDE"),
+    )
+    (place.logs / "runs").mkdir()
+    (place.logs / "runs" / "latest").symlink_to("r2")
+
+    def attempts(*arguments):
+        return [one["attempt_id"] for one in place.json("report", "sessions", *arguments, **ALONE)]
+
+    assert attempts("--run", "r1") == ["a"]
+    assert attempts("--run", "latest") == ["b"]
+    assert attempts("--executor", "claude") == ["c"]
+    assert attempts("--run", "r1", "--executor", "claude") == []

@@ -1,0 +1,127 @@
+"""The store of sessions: each row once, beside the lines of the logger."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agentwatch.core.metrics import Loops, Metrics, Row
+from agentwatch.logger import AgentLogger, append
+from agentwatch.store.metrics_log import NAME, MetricsLog
+
+AT = datetime(2026, 2, 9, 10, tzinfo=UTC)
+
+
+def row(attempt_id, *, at=AT, errors=0, **fields):
+    return Row(timestamp=at, attempt_id=attempt_id, started_at=AT - timedelta(minutes=1), format="canonical", metrics=Metrics(errors=errors), **fields)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / NAME
+
+
+def attempts(path):
+    return [json.loads(line)["attempt_id"] for line in path.read_bytes().splitlines()]
+
+
+def opened(path, position=None):
+    return MetricsLog(path, position, append)
+
+
+def test_rows_stand_in_the_file_in_their_order(path):
+    """Each a line that a program can read, for its owner alone."""
+    log = opened(path)
+    assert log.write([row("a"), row("b")]) == 2
+    assert log.write([]) == 0
+    log.sync()
+    assert attempts(path) == ["a", "b"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert json.loads(path.read_bytes().splitlines()[0])["metrics"]["tokens"]["input"] == 0
+
+
+def test_what_was_written_after_the_checkpoint_is_not_written_twice(path):
+    """Made again after a crash, in any order, one new among them."""
+    log = opened(path)
+    log.write([row("a")])
+    position = log.position()
+    log.write([row("b"), row("c")])
+    again = opened(path, position)
+    assert again.write([row("c"), row("d"), row("b")]) == 1
+    assert attempts(path) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("lose", ["checkpoint", "file", "both"])
+def test_whatever_is_lost_no_row_is_written_twice(path, lose):
+    """Without a checkpoint all that stands in the file counts; a new file begins empty."""
+    log = opened(path)
+    log.write([row("a")])
+    position = None if lose in ("checkpoint", "both") else log.position()
+    if lose != "checkpoint":
+        path.rename(path.with_name(f"{NAME}.1"))
+    again = opened(path, position)
+    assert again.write([row("a"), row("b")]) == (1 if lose == "checkpoint" else 2)
+
+
+def test_a_file_that_was_rotated_meanwhile_is_begun_anew(path):
+    """The next row meets the new file."""
+    log = opened(path)
+    log.write([row("a")])
+    path.rename(path.with_name("agent-metrics-20260209T100000.jsonl"))
+    log.write([row("b")])
+    log.sync()
+    assert attempts(path) == ["b"]
+
+
+def told(path, attempt_id, *, errors=0):
+    """What the logger writes of a session, and when."""
+    with AgentLogger(attempt_id, log_dir=path.parent) as agent:
+        for number in range(errors):
+            agent.error(f"boom {number}")
+    return datetime.now(UTC)
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_what_the_logger_told_is_not_told_again(path, when):
+    """Whether its line stood there when the log was opened, or came while we watched."""
+    log = None if when == "before" else opened(path)
+    at = told(path, "a", errors=2)
+    log = log or opened(path)
+    assert log.write([row("a", at=at, errors=2), row("b", at=at)]) == 1
+    assert attempts(path) == ["a", "b"]
+
+
+def test_more_than_the_logger_told_is_told(path):
+    """Another session of the attempt, errors that were no `error` events, what loops and silences cost."""
+    log = opened(path)
+    at = told(path, "a")
+    log.write([row("a", at=at - timedelta(hours=1)), row("a", at=at, errors=3), row("a", at=at, loops=Loops(5, 1.0, 60)), row("a", at=at, stuck_ms=5)])
+    assert attempts(path) == ["a"] * 5
+
+
+def test_it_does_not_write_through_a_link(path, tmp_path):
+    """Who may write to a shared directory could lead us to any file."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        opened(path).write([row("a")])
+    assert victim.read_text() == "mine"
+
+
+def test_a_disk_that_says_no_loses_nothing(path):
+    """The rows are the caller's until they are written."""
+    log = opened(path)
+    os.mkdir(path)  # noqa: PTH102
+    with pytest.raises(OSError):  # noqa: PT011
+        log.write([row("a")])
+    path.rmdir()
+    assert log.write([row("a")]) == 1
+
+
+def test_half_a_line_of_a_killed_writer_costs_nothing_but_itself(path):
+    """It is closed, and the next row is whole."""
+    path.write_bytes(b'{"timestamp":"2026-')
+    opened(path).write([row("a")])
+    assert path.read_bytes().splitlines()[1].startswith(b'{"timestamp"')
