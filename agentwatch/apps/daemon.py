@@ -19,6 +19,8 @@ from agentwatch.alert_log import AlertLog
 from agentwatch.apps import foresight, setup
 from agentwatch.apps.pipeline import Pipeline, Sink
 from agentwatch.apps.wholes import Wholes, is_line
+from agentwatch.core.detectors.cost_anomaly import usual_usd
+from agentwatch.core.metrics import sessions
 from agentwatch.errors import StorageError
 from agentwatch.logger import append
 from agentwatch.model import Alert, Fault
@@ -57,6 +59,9 @@ ROWS_AT_ONCE = 1000
 
 UNHELD_TICKS = 3
 """So many seconds the state directory must be missing before it is made again: not into a tree that is just being deleted."""
+
+USUAL_WITHIN = timedelta(days=90)
+"""Sessions of this time say what an executor's sessions usually cost."""
 
 ROTATE_S = 3600.0
 """How often the daemon looks whether there is anything to rotate or to clear."""
@@ -258,7 +263,7 @@ class Daemon:
         wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
         paths = {root.path for root in tailer.roots}
         watch = self._watch = Watch((*tailer.roots, *(root for root in wholes.roots if root.path not in paths)))
-        housekeeping = Housekeeping(loaded.settings, self._report) if loaded.settings.retention.automatic else None
+        housekeeping = Housekeeping(loaded.settings, self._report)
         loop = _Loop(pipeline, tailer, wholes, log, metrics, watch, state, self._systemd, self._keep_hold, housekeeping)
         try:
             loop.start()
@@ -312,13 +317,19 @@ class Daemon:
 
 
 class Housekeeping:
-    """Rotation once an hour, in a thread of its own: compressing 500 MB takes a quarter of a minute, most of it without the interpreter."""
+    """Rotation once an hour, and what sessions usually cost, in a thread of its own: compressing 500 MB takes a quarter of a minute, most of it without the interpreter."""
 
     def __init__(self, settings: Settings, report: Report) -> None:
         self._settings = settings
         self._report = report
         self._thread: threading.Thread | None = None
         self._next_s = 0.0
+        self._usual: dict[str, float] | None = None
+
+    def learnt(self) -> dict[str, float] | None:
+        """What sessions usually cost, once each time that it was looked up."""
+        usual, self._usual = self._usual, None
+        return usual
 
     def begin(self, now: float) -> None:
         """Start where it is time; `now` is monotonic, in seconds."""
@@ -331,11 +342,14 @@ class Housekeeping:
 
     def _run(self) -> None:
         from agentwatch.apps.rotate import rotate
+        from agentwatch.store import history
 
         try:
-            for action in rotate(self._settings, datetime.now(UTC)):
+            for action in rotate(self._settings, datetime.now(UTC)) if self._settings.retention.automatic else ():
                 if action.what != "left":
                     self._report(f"rotation: {action.what} {action.path}: {action.why}")
+            rows = history.rows(self._settings.logs.dir, datetime.now(UTC) - USUAL_WITHIN, lambda _problem: None)
+            self._usual = usual_usd((row.executor, row.metrics.cost_usd) for row in sessions(rows) if row.executor and row.metrics.cost_usd)
         except Exception as error:  # noqa: BLE001  # the watch goes on without it
             self._report(f"rotation failed: {error}")
 
@@ -375,7 +389,7 @@ class _Loop:
         state: Path,
         systemd: Notifier,
         keep_hold: Callable[[Path], None],
-        housekeeping: "Housekeeping | None",
+        housekeeping: Housekeeping,
     ) -> None:
         self._pipeline = pipeline
         self._tailer = tailer
@@ -516,8 +530,10 @@ class _Loop:
         if not self._has_caught_up and not self._tailer.is_behind:
             self._has_caught_up = True
             self._log.forget_old()
-        if self._has_caught_up and self._housekeeping is not None:
+        if self._has_caught_up:
             self._housekeeping.begin(now)
+            if (usual := self._housekeeping.learnt()) is not None:
+                self._pipeline.engine.learn(usual)
         if self._systemd.watchdog_s is not None and now >= self._next_sign:
             self._next_sign = now + self._systemd.watchdog_s
             self._systemd.send(WATCHDOG=1, STATUS=f"{self._pipeline.engine.attempts_live} attempts live, {self._pipeline.events} events")

@@ -106,6 +106,10 @@ class Engine:
         """The live state itself: to be encoded before anything else is fed."""
         return self._snapshot
 
+    def learn(self, usual: dict[str, float]) -> None:
+        """Where a session of an executor costs more than it should, as `usual_usd` has it."""
+        self._snapshot.ledger.usual = usual
+
     def foresee(self, session_id: str, recording: Recording) -> None:
         """What is to be fed will say that this session is recorded."""
         self._recordings.begin(session_id, recording)

@@ -44,7 +44,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_day: float | None = None
     usd_per_project_day: float | None = None
     usd_per_subagent: float | None = None
-    usual_usd: dict[str, float] = {}
     off: frozenset[str] = frozenset()
     overrides: tuple[Override, ...] = ()
 

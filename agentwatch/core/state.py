@@ -315,11 +315,13 @@ class Session:
 
 class Ledger(msgspec.Struct):
     """What was spent on a day by all attempts, and what of that was told. `usd` by day (`2026-02-09`) and by day and project
-    (`2026-02-09/path`); `told` has how many steps of each budget were.
+    (`2026-02-09/path`); `told` has how many steps of each budget were. `usual` is where a session of an executor costs more than it should,
+    learnt from its history: kept here, so that what is read again after a crash is judged by the same.
     """
 
     usd: dict[str, float] = {}
     told: dict[str, int] = {}
+    usual: dict[str, float] = {}
 
 
 class Ended(msgspec.Struct, gc=False, omit_defaults=True):

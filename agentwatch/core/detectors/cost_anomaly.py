@@ -1,6 +1,7 @@
 """A session that costs more than it should."""
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
@@ -25,6 +26,9 @@ RATE_USD, RATE_MINUTES = 20.0, 10
 """Two dollars a minute over ten minutes: the busiest ten of 1,481 real sessions cost 1.45 a minute (section 5)."""
 
 
+USUAL_SESSIONS, USUAL_TIMES, USUAL_LEAST_USD = 20, 2, 5.0
+"""From 20 finished sessions of an executor on, twice their 95th percentile is the first limit, and 5 USD at least (section 5)."""
+
 MOST_SUMS = 4096
 DAY_MS = 86_400_000
 
@@ -33,7 +37,7 @@ class CostAnomaly:
     """Money, told while it is spent where steps carry costs, else at the session's end.
 
     Where only the end tells a cost: more than `cost_usd` in one session (1 USD: contract, section 5); also wherever the user has set that.
-    Else more than 25 USD, or, where `usual_usd` knows what this executor's sessions cost, than that; and each doubling; and more than 20 USD within ten
+    Else more than 25 USD, or, where the ledger knows what this executor's sessions usually cost, than twice that; and each doubling; and more than 20 USD within ten
     minutes. Budgets of a day (UTC), of a project's day and of a sub-agent hold where the user has set them; each doubling is told again.
 
     `session_end` gives the cost of the whole session; it replaces what was added up from steps.
@@ -42,8 +46,8 @@ class CostAnomaly:
     def __init__(self, limits: Limits, reporter: Reporter, ledger: Ledger) -> None:
         self._limit = limits.cost_usd
         self._budget = limits.cost_usd if limits.cost_is_explicit else max(limits.cost_usd, BUDGET_USD)
-        self._usual = {} if limits.cost_is_explicit else limits.usual_usd
-        self._least = min((self._budget, *self._usual.values()))
+        self._learns = not limits.cost_is_explicit
+        self._least = min(self._budget, USUAL_LEAST_USD) if self._learns else self._budget
         self._per_day, self._per_project_day, self._per_subagent = limits.usd_per_day, limits.usd_per_project_day, limits.usd_per_subagent
         self._has_budgets = any(budget is not None for budget in (self._per_day, self._per_project_day, self._per_subagent))
         self._ledger = ledger
@@ -106,7 +110,7 @@ class CostAnomaly:
     def _limit_of(self, session: Session) -> float:
         if not session.has_steps:
             return self._limit
-        return self._usual.get((session.context.executor or "").upper(), self._budget)
+        return self._ledger.usual.get((session.context.executor or "").upper(), self._budget) if self._learns else self._budget
 
     def _budgets(self, session: Session, event: Event, place: int, cost: float, out: list[Alert]) -> None:
         day = event.timestamp.astimezone(UTC).date().isoformat()
@@ -176,6 +180,18 @@ class CostAnomaly:
             summary=f"{session.attempt_id} has cost ${session.cost_usd:.2f}{known} in {span(lasted)}; the limit is ${limit:.2f} a session",
             detail={"cost_usd": round(session.cost_usd, 6), "threshold_usd": limit, "duration_ms": milliseconds(lasted)},
         )
+
+
+def usual_usd(costs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """The first limit of each executor that has history enough, from pairs of executor and what a finished session of it cost."""
+    by_executor: dict[str, list[float]] = {}
+    for executor, usd in costs:
+        by_executor.setdefault(executor.upper(), []).append(usd)
+    return {
+        executor: max(USUAL_LEAST_USD, USUAL_TIMES * sorted(spent)[math.ceil(0.95 * len(spent)) - 1])
+        for executor, spent in by_executor.items()
+        if len(spent) >= USUAL_SESSIONS
+    }
 
 
 def _steps_over(usd: float, budget: float) -> int:

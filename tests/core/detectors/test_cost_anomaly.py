@@ -1,8 +1,13 @@
 """Money, told while it is spent."""
 
+import msgspec
 import pytest
 
+from agentwatch.core.detectors.cost_anomaly import usual_usd
+from agentwatch.core.engine import Engine
 from agentwatch.core.limits import Limits
+from agentwatch.core.snapshot import Snapshot
+from agentwatch.formats.canonical import Decoder
 
 
 def test_each_doubling_of_what_was_told_is_told_again(log):
@@ -115,10 +120,26 @@ def test_a_sub_agents_budget_is_its_own(log):
     assert "the sub-agent s1 of a1 has cost $6.00" in summary
 
 
+def learnt(log, usual, limits=None):
+    """The limits that are told where this has been learnt, over a restart."""
+    decoder, out = Decoder(), []
+    engine = Engine(limits or Limits(), lambda *_: None)
+    engine.learn(usual)
+    engine = Engine(limits or Limits(), lambda *_: None, msgspec.json.decode(msgspec.json.encode(engine.snapshot()), type=Snapshot))
+    decoder.read(log.lines, 0, lambda items: engine.feed("log", "", items, decoder, out), pytest.fail)
+    return [alert.detail["threshold_usd"] for alert in out]
+
+
 def test_what_an_executors_sessions_usually_cost_replaces_the_default_budget(log):
     """Unless the user has set one."""
     spend(log, 3, 3)
     log.lines = [row.replace(b'"data"', b'"executor": "codex", "data"') for row in log.lines]
-    assert [limit for _, _, limit, _ in told(log, Limits(usual_usd={"CODEX": 5.0}))] == [5.0]
-    assert told(log, Limits(usual_usd={"CODEX": 5.0}, cost_usd=10.0, cost_is_explicit=True)) == []
-    assert told(log, Limits(usual_usd={"CLAUDE": 5.0})) == []
+    assert learnt(log, {"CODEX": 5.0}) == [5.0]
+    assert learnt(log, {"CODEX": 5.0}, Limits(cost_usd=10.0, cost_is_explicit=True)) == []
+    assert learnt(log, {"CLAUDE": 5.0}) == []
+
+
+def test_what_is_usual_is_twice_what_19_of_20_sessions_cost_at_most():
+    """Five dollars at least, and nothing of an executor with less than 20 sessions."""
+    dear = [("claude", float(usd)) for usd in range(1, 21)]
+    assert usual_usd([*dear, *[("CODEX", 0.5)] * 20, *[("GEMINI", 50.0)] * 19]) == {"CLAUDE": 38.0, "CODEX": 5.0}
