@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
@@ -23,8 +24,18 @@ from agentwatch.errors import AgentwatchError, UsageError
 if TYPE_CHECKING:
     from agentwatch.settings import Loaded
 
+ORDER = ("run", "notify", "tail", "alerts", "status", "doctor", "summary", "report", "replay", "backtest", "exec", "log", "hooks", "rotate", "demo")
+"""Of the commands in the help: what is used first stands first."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="agentwatch",
+    cls=_Commands,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -58,7 +58,7 @@ def summary(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="First store the sessions of all logs and archives anew. Uses all cores.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What was done in the last seven days, what it cost, and what went wrong.
+    """The last seven days: work, cost, errors.
 
     Against the seven days before. Reads what the daemon stored of finished sessions; where there was no daemon, the logs. Times are UTC.
     """
