@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agentwatch.model import Cursor
 from agentwatch.sources.archive import Archive
-from agentwatch.sources.identity import continues, end_of, is_beginning, line_start, marker, second, second_line, shared
+from agentwatch.sources.identity import continues, early_second, end_of, is_beginning, line_start, marker, second_line, shared
 from agentwatch.sources.lines import OpenFile, head
 from agentwatch.sources.streams import File, Stream, Streams
 from agentwatch.sources.turns import Turns
@@ -46,7 +46,7 @@ class Adoption:
         if found is None:
             return True
         orphans = []
-        following = second(handle)
+        following = early_second(handle)
         for stream in self._streams.candidates(file, found, following):
             likeness = self._compare(file, handle, stream.file) if stream.file is not None else None
             # Asked after the comparison: the owner may have been truncated while it was read.
