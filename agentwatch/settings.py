@@ -91,7 +91,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 class ContextWindow(msgspec.Struct, frozen=True, kw_only=True):
     """When a full context window is an alert, where the log tells its size."""
 
-    share: Annotated[float, Meta(ge=0.5, le=1, description="Part of the window that is used.")] = 0.9
+    share: Annotated[float, Meta(ge=0.5, le=1, description="Part of the window that is used.")] = 0.95
 
 
 class Restarts(msgspec.Struct, frozen=True, kw_only=True):

@@ -278,7 +278,8 @@ class Engine:
     def _is_forgotten(self, session: Session, now: datetime) -> bool:
         """Nobody waits for it any more: neither for its next event nor for the end of its account's limit."""
         until = session.limited.until if session.limited is not None else None
-        return now - session.last > self._limits.forget_after and (until is None or now > until)
+        silent = now - session.last - (session.excused if session.excused_at == session.last else NO_SKEW)
+        return silent > self._judges[session.profile].limits.remembered and (until is None or now > until)
 
     def _purge(self, scope: Scope, now: datetime, out: list[Alert]) -> None:
         """In a backlog no clock ticks: forget by the log's own time what nothing will come of any more."""
@@ -351,7 +352,8 @@ class Engine:
             self._note(session)
             self._drop(scope, session)
             return self._open(scope, session.source, event, place, context, out)
-        judge.stuck.resumed(session, event, place, out)
+        if now > session.last:  # the file of a sub-agent may be read later than that of its parent
+            judge.stuck.resumed(session, event, place, out)
         judge.limit.resumed(session, event, place, out)
         later = EPOCH if session.limited is not None else now + judge.limits.soonest  # what comes next may say that the limit is over
         session.horizon = self._recordings.horizon(session.attempt_id, now, later)

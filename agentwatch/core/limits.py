@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cooldown: timedelta = timedelta(minutes=10)
     forget_after: timedelta = timedelta(hours=12)
     waiting: timedelta | None = None
-    context_share: float = 0.9
+    context_share: float = 0.95
     usd_per_day: float | None = None
     usd_per_project_day: float | None = None
     usd_per_subagent: float | None = None
@@ -51,6 +51,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def soonest(self) -> timedelta:
         """The shortest silence that could be told."""
         return self.stuck if self.waiting is None else min(self.stuck, self.waiting)
+
+    @property
+    def remembered(self) -> timedelta:
+        """How long a silent attempt is remembered: until the longest silence that is told has been."""
+        return max(self.forget_after, 3 * self.stuck, self.waiting or self.stuck)
 
     def for_attempt(self, matching: tuple[int, ...]) -> "Limits":
         """Those that hold where these of the overrides do, later ones above earlier ones."""

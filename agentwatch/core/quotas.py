@@ -18,10 +18,13 @@ _QUOTA = lazy(
 )
 _USAGE = lazy(
     r"usage[_ -]?limit|(?:session|weekly|daily|monthly|hourly|hour|plan|spend|spending|opus|sonnet|fable|haiku|free|message) limit|out of (?:extra )?usage"
-    r"|(?:hit|reached) (?:your|the) limit|limit (?:will )?resets?\b|usage_not_included|workspace_\w*limit|usage allowance"
+    r"|(?:hit|reached) (?:your|the) limit(?! of [0-9]|:)|limit (?:will )?resets?\b|usage_not_included|workspace_\w*limit|usage allowance"
 )
 _RATE = lazy(r"rate[_ -]?limit|too many requests|\b429\b|resource[_ ]exhausted|(?:requests|tokens) per (?:min|minute|hour|day)\b|\b[rt]pm limit")
 _NO_LIMIT = lazy(r"context|max_tokens|maximum (?:number of )?(?:tokens|context|length)|token limit|prompt is too long")
+
+_NO_ACCOUNT = lazy(r"\b(?:disk|storage|memory|cpu|inode|file ?system|edquot|quotaexceedederror)\b")
+"""What a machine or a browser runs out of is no account's."""
 
 SOON = timedelta(hours=1)
 """A quota that is back sooner is one a minute: Google says "quota exceeded" of both."""
@@ -56,7 +59,7 @@ def limit_kind(message: str, *names: str | None) -> str | None:
     named = " ".join(name[:READ] for name in names if name).lower()
     if not any(word in text or word in named for word in _WORTH_A_LOOK):
         return None
-    if _NO_LIMIT.search(text) and not _USAGE.search(text):
+    if _NO_ACCOUNT.search(text) or (_NO_LIMIT.search(text) and not _USAGE.search(text) and not _RATE.search(text)):
         return None
     for said in (text, named):
         if _QUOTA.search(said):

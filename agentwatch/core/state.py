@@ -158,7 +158,7 @@ class Episode(msgspec.Struct, gc=False):
 
 
 class Limited(msgspec.Struct, gc=False):
-    """An account's limit that an attempt runs into: errors in a row, whether it was told, and when it ends, where the log says so."""
+    """An account's limit that an attempt runs into: errors in a row, in all and by lane, whether it was told, and when it ends, where the log says so."""
 
     kind: str
     count: int
@@ -166,6 +166,7 @@ class Limited(msgspec.Struct, gc=False):
     first_place: int
     told: bool = False
     until: Time | None = None
+    by_lane: dict[str, int] = {}
 
 
 class ErrorKind(msgspec.Struct, gc=False):
@@ -214,7 +215,7 @@ class Lane:
     `call` is the newest tool call, whose line stands at `call_place` and whose checksum is `call_key`; `is_open` says that it has brought no result yet. Calls made in
     parallel before it that are open too stand in `open_calls`, by their id. `turn` counts the model's answers where its messages have no
     ids. `step_at`, `step_place`, `step_turn` and `step_shape` are of the call whose result came last; `said` is the id of the
-    one message since the last call, empty where it has none; `recent` is a ring of the latest steps' checksums (`detectors/call_loop.py`); the rest exists only once something has happened.
+    one message since the last call, empty where it has none; `recent` is a ring of the latest steps' checksums (`detectors/call_loop.py`); `full_steps` counts those in a row with a full context; the rest exists only once something has happened.
 
     A dataclass, as `Session` is: setting a field costs 8 ns, and 29 of a `msgspec.Struct`; several are set for each line.
     """
@@ -238,6 +239,7 @@ class Lane:
     talk: Talk | None = None
     tools: dict[str, Window] | None = None
     errors: dict[str, Window] | None = None
+    full_steps: int = 0
     last_failure: str | None = None
     last_failure_at: Time | None = None
 

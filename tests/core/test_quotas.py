@@ -29,6 +29,11 @@ WORDINGS = {
     "OpenAI, a minute": ("Rate limit reached for gpt-5 on tokens per min (TPM). Please try again in 1.898s.", "rate", AT + timedelta(seconds=1.898)),
     "OpenAI, milliseconds": ("Rate limit reached. Please try again in 120ms.", "rate", AT + timedelta(milliseconds=120)),
     "Anthropic, a minute": ('429 {"type":"error","error":{"type":"rate_limit_error","message":"Number of requests has exceeded"}}', "rate", None),
+    "Anthropic, tokens a minute": (
+        "This request would exceed the rate limit of 40,000 input tokens per minute. Please reduce the prompt length or the maximum tokens requested.",
+        "rate",
+        None,
+    ),
     "Anthropic, money": ("Your credit balance is too low to access the Anthropic API.", "quota", None),
     "Google, a minute": (
         'RESOURCE_EXHAUSTED: Quota exceeded for metric generate_content_requests. Please retry in 12.5s. "retryDelay": "12s"',
@@ -49,6 +54,10 @@ OTHERS = [
     "TypeError: limit is not a function",
     "ulimit: open files: cannot modify limit",
     "expected 4290 to equal 1",
+    "EDQUOT: disk quota exceeded, write",
+    "QuotaExceededError: the quota has been exceeded",
+    "memory usage limit reached: container killed",
+    "reached the limit of 25 tool calls",
     "",
 ]
 

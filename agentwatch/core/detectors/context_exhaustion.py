@@ -19,9 +19,13 @@ _TOO_LONG = (
 _MAXIMUM_FIRST = lazy(r"maximum context length is " + _NUMBER + r" tokens.{0,80}?(?:resulted in|requested(?: about)?) " + _NUMBER, re.DOTALL)  # OpenAI
 READ = 2048
 
+FULL_STEPS = 3
+"""Codex compacts at 90 % of a window of which its log tells 95 %: at 94.7 % of what the log has. A healthy step ends above that, and so does the
+one that makes the summary; the next is of an agent that does not compact."""
+
 
 class ContextExhaustion:
-    """More than `context_share` (0.9) of a window whose size the log tells, or an answer that the prompt no longer fits.
+    """More than `context_share` (0.95) of a window whose size the log tells, for `FULL_STEPS` in a row, or an answer that the prompt no longer fits.
 
     Agents compact by themselves at 80 to 95 %: one that gets above this share and goes on has nothing left for its answer. What a compaction
     makes of it ends the incident. Where the log does not tell the window nothing is told, since one model has several.
@@ -37,17 +41,20 @@ class ContextExhaustion:
         used, window = detail.context_used, detail.context_window
         if used and window:
             if used >= self._share * window:
-                self._told(session, event, used, window, place, out)
+                lane.full_steps += 1
+                if lane.full_steps >= FULL_STEPS:
+                    self._told(session, event, used, window, place, out)
             else:
                 self.compacted(session, lane, event, detail, place, out)
 
     def error(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         message = detail.error_message
-        if message and "token" in message and (sizes := _sizes(message[:READ].lower())) is not None:
+        if message and "token" in message and (sizes := _sizes(message[:READ].lower())) is not None and sizes[0] > sizes[1] > 0:
             self._told(session, event, *sizes, place, out)
 
-    def compacted(self, session: Session, _lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
+    def compacted(self, session: Session, lane: Lane, event: Event, _detail: Detail, place: int, out: list[Alert]) -> None:
         """There is room again."""
+        lane.full_steps = 0
         key = event.lane or "context"
         if session.episodes and f"context_exhaustion:{key}" in session.episodes:
             text = f"the context of {session.attempt_id} has room again"

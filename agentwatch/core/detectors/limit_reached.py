@@ -1,19 +1,19 @@
 """An account's limit: usage, rate or quota."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.quotas import limit_kind, resets_at
-from agentwatch.core.state import Lane, Limited, Session
+from agentwatch.core.state import MOST_KEYS, Lane, Limited, Session
 from agentwatch.model import Alert, Detail, Event, Status
 
 RATE_ERRORS = 3
-"""A rate limit that a retry cures is no news: it is told when the agent gives up (`retry` is false), or at the third in a row with no answer between
-where the log shows answers."""
+"""A rate limit that a retry cures is no news: it is told when the agent gives up (`retry` is false), or at the third in a row of one lane with no answer
+between where the log shows answers. Sub-agents that start together are rejected together: one error of each is no retry that failed."""
 
-IN_A_ROW = timedelta(minutes=10)
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 WORKS = frozenset({"tool_call", "tool_result", "agent_output", "agent_thinking"})
 """What an agent that is kept from working cannot do."""
 
@@ -35,12 +35,18 @@ class LimitReached:
             return
         at = event.timestamp
         limited = session.limited
-        if limited is None or limited.kind != kind or at - session.last > IN_A_ROW:
+        if limited is not None and limited.kind != kind:
+            if limited.told and kind == "rate":  # what is used up rejects retries in many words
+                return
+            self._over(session, limited, at, place, f"{session.attempt_id} has run into another limit than its {limited.kind} limit: {kind}", out)
+            limited = None
+        if limited is None:
             limited = session.limited = Limited(kind, 0, at, place)
         limited.count += 1
+        in_a_row = _one_more(limited.by_lane, event.lane or "")
         limited.until = resets_at(message, at) or limited.until
-        session.horizon = min(session.horizon, session.last)
-        if limited.told or (kind == "rate" and detail.retry is not False and (limited.count < RATE_ERRORS or not session.rich)):
+        session.horizon = AT_ONCE  # the next event of any lane, however old, may say that it works
+        if limited.told or (kind == "rate" and detail.retry is not False and (in_a_row < RATE_ERRORS or not session.rich)):
             return
         limited.told = True
 
@@ -62,7 +68,7 @@ class LimitReached:
     def resumed(self, session: Session, event: Event, place: int, out: list[Alert]) -> None:
         """The next event has come: one that only a working agent makes ends the limit."""
         limited = session.limited
-        if limited is not None and event.event_type in WORKS:
+        if limited is not None and event.event_type in WORKS and event.timestamp >= limited.first_at:
             lasted = span(event.timestamp - limited.first_at)
             self._over(session, limited, event.timestamp, place, f"{session.attempt_id} works again after {lasted} at its {limited.kind} limit", out)
 
@@ -86,3 +92,11 @@ class LimitReached:
                 **({"resets_at": limited.until.isoformat()} if limited.until is not None else {}),
             },
         )
+
+
+def _one_more(by_lane: dict[str, int], lane: str) -> int:
+    """How many errors of the lane there are with this one."""
+    if lane not in by_lane and len(by_lane) >= MOST_KEYS:
+        del by_lane[next(iter(by_lane))]
+    by_lane[lane] = by_lane.get(lane, 0) + 1
+    return by_lane[lane]

@@ -50,6 +50,15 @@ class Log:
         assert not faults
         return out
 
+    def watched(self, times, *, limits=None):
+        """All of them, as one who looks at these times after the last line tells them."""
+        decoder, out = Decoder(), []
+        engine = Engine(limits or Limits(), lambda *_: None, None, pytest.fail)
+        decoder.read(self.lines, 0, lambda items: engine.feed("log", "", items, decoder, out), pytest.fail)
+        for now in times:
+            engine.tick(now, out)
+        return out
+
     def told(self, **more):
         return [(alert.type, str(alert.status)) for alert in self.alerts(**more)]
 

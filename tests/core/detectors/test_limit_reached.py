@@ -94,3 +94,55 @@ def test_a_session_that_ends_at_its_limit_has_not_recovered(log):
     """Nothing of it works again."""
     log.both().add("error", error_message="insufficient_quota").add("session_end", completion_status="failed")
     assert [status for status, _, _ in told(log)] == ["open"]
+
+
+def test_sub_agents_that_are_rejected_together_need_no_help(log):
+    """One error of each is no retry that failed; three of one are."""
+    lanes = ["s1", "s2", "s3", "s4"]
+    log.both()
+    for lane in lanes:
+        log.add("error", lane, error_message="429 Too Many Requests", retry=True)
+    assert told(log) == []
+    for lane in ["s1", "s2", "s1"]:
+        log.add("error", lane, error_message="429 Too Many Requests", retry=True)
+    assert [status for status, _, _ in told(log)] == ["open"]
+
+
+def test_a_sub_agents_file_that_is_read_late_has_its_own_retries(log):
+    """Each is answered, though their parent has gone on long since."""
+    began = log.at
+    log.wait(400).both(params="pwd")
+    log.at = began
+    for number in range(4):
+        log.add("error", "s", error_message="429 Too Many Requests", retry=True).both(params=f"cat {number}", lane="s")
+    assert told(log) == []
+
+
+def test_what_was_done_before_a_limit_is_no_recovery_from_it(log):
+    """It stands in a file that is read later."""
+    began = log.at
+    log.wait(300).both().add("error", error_message=USED_UP)
+    log.at = began
+    log.both(params="cat 1", lane="s")
+    assert [status for status, _, _ in told(log)] == ["open"]
+
+
+def test_another_kind_of_limit_does_not_hide_the_end_of_the_first(log):
+    """An account that is used up rejects retries in many words; one limit may follow another."""
+    log.both().add("error", error_message=USED_UP).add("error", error_message="429 Too Many Requests").both()
+    assert [(status, detail["limit_kind"]) for status, _, detail in told(log)] == [("open", "usage"), ("recovered", "usage")]
+    log.add("error", error_message="429 Too Many Requests", retry=False).add("error", error_message="insufficient_quota").both()
+    assert [(status, detail["limit_kind"]) for status, _, detail in told(log)][2:] == [
+        ("open", "rate"),
+        ("recovered", "rate"),
+        ("open", "quota"),
+        ("recovered", "quota"),
+    ]
+
+
+def test_who_does_not_go_on_after_a_reset_of_next_week_is_stuck(log):
+    """For one who watches as for one who reads the log later: a tick does not forget what it has not told."""
+    log.both().add("error", error_message="You've hit your weekly limit · resets Feb 12, 5am (UTC)")
+    later = [log.at + timedelta(minutes=minutes) for minutes in range(0, 3 * 24 * 60, 5)]
+    assert log.starts("stuck_agent", until=later[-1]) == 1
+    assert [(alert.type, alert.timestamp) for alert in log.watched(later)] == [(alert.type, alert.timestamp) for alert in log.alerts(until=later[-1])]

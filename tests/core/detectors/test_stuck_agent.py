@@ -6,6 +6,8 @@ import pytest
 
 from agentwatch.core.limits import Limits
 
+DAY = timedelta(days=1)
+
 
 def stuck_after(log, limits=None):
     """Seconds from the last line to the first alert about silence; None within half a day."""
@@ -97,3 +99,11 @@ def test_who_wants_to_hear_of_a_waiting_agent_does(new_log, asks, what):
     assert (first.type, first.severity, first.timestamp) == ("waiting_for_user", "low", last + timedelta(seconds=60))
     assert what in first.summary
     assert (second.type, str(second.status), second.episode_id) == ("waiting_for_user", "recovered", first.episode_id)
+
+
+@pytest.mark.parametrize(("limits", "kind"), [(Limits(stuck=DAY, stuck_is_explicit=True), "stuck_agent"), (Limits(waiting=DAY), "waiting_for_user")])
+def test_a_silence_that_is_told_after_a_day_is_remembered_for_a_day(log, limits, kind):
+    """By one who watches, too."""
+    log.both().add("turn_end") if kind == "waiting_for_user" else log.both()
+    later = [log.at + timedelta(minutes=minutes) for minutes in range(0, 25 * 60, 10)]
+    assert [alert.type for alert in log.watched(later, limits=limits)] == [alert.type for alert in log.alerts(until=later[-1], limits=limits)] == [kind]
