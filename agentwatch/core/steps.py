@@ -199,7 +199,7 @@ class Steps:
             if lane.failures is not None:
                 self._failing.succeeded(session, lane, call, event, place, out)
             if session.restarts is not None:
-                self._restarts.worked(session, call.data)
+                self._restarts.worked(session, call.data, event, place, out)
         if session.shows_params and call is not None:
             self._stepped(session, lane, call, event, place, out)
 

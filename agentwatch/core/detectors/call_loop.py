@@ -351,7 +351,7 @@ class CallLoop:
             same.first_at, same.first_place = spot.at, spot.place
         lasted = event.timestamp - same.first_at
         is_patient = polls(call) or moves_on(call)
-        crossed = _in_vain(same.row, lasted) if is_patient else same.row >= self._repeats or same.count >= INTERLEAVED
+        crossed = in_vain(same.row, lasted) if is_patient else same.row >= self._repeats or same.count >= INTERLEAVED
         in_a_row = same.row >= same.count
         rule = "interleaved" if not in_a_row else "poll" if is_patient else "repeat"
         how = "" if in_a_row else ", other calls between that changed nothing,"
@@ -405,7 +405,7 @@ class CallLoop:
         if cycle.steps % cycle.period:
             return
         rounds = cycle.steps // cycle.period
-        crossed = not cycle.polls or _in_vain(rounds, step.event.timestamp - cycle.first_at)
+        crossed = not cycle.polls or in_vain(rounds, step.event.timestamp - cycle.first_at)
         same = Same(0, rounds, rounds, 0, cycle.first_at, cycle.first_place)
         how = f" and {cycle.period - 1} other calls in turn"
         self._tell(session, loops, step._replace(text=""), f"cycle {cycle.key:08x}", same, "cycle", how, out, crossed=crossed)
@@ -471,7 +471,7 @@ def _looks(call: Data) -> bool:
     return name not in PLANS and not polls(call) and (not writes(call) if name in _SHELLS else reads(name) and not edits(call))
 
 
-def _in_vain(polls: int, lasted: timedelta) -> bool:
+def in_vain(polls: int, lasted: timedelta) -> bool:
     """Whether so many equal polls in that time are too many."""
     if lasted < (polls - 1) * SLOW_POLL:
         return polls >= POLL_REPEATS and lasted >= POLLED_FOR

@@ -104,8 +104,9 @@ class CostAnomaly:
             episode.next_count = cents * GROWTH
 
     def is_high(self, session: Session, event: Event) -> bool:
-        """Whether a `session_end` leaves the session above its limit."""
-        return max(session.cost_usd, event.data.cost_usd or 0.0) > self._limit_of(session)
+        """Whether a `session_end` leaves the session above its limit, or tells of more than its steps did."""
+        cost = event.data.cost_usd or 0.0
+        return max(session.cost_usd, cost) > self._limit_of(session) or (self._has_budgets and cost > session.cost_usd)
 
     def _limit_of(self, session: Session) -> float:
         if not session.has_steps:
@@ -130,8 +131,8 @@ class CostAnomaly:
             del ledger.usd[oldest]
             ledger.told.pop(oldest, None)
         usd = ledger.usd[key] = min(ledger.usd.get(key, 0.0) + cost, MOST_USD)
-        told = ledger.told.get(key, 0)
-        if usd <= budget * GROWTH**told:
+        before = ledger.told.get(key, 0)
+        if usd <= budget * GROWTH**before:
             return
         ledger.told[key] = told = _steps_over(usd, budget)
         finding = Finding(
@@ -143,7 +144,7 @@ class CostAnomaly:
             detail={"cost_usd": round(usd, 6), "threshold_usd": budget, "duration_ms": DAY_MS},
             is_shared=True,
         )
-        self._reporter.shared(session, finding, told - 1, out)
+        self._reporter.shared(session, finding, told - 1 if before else 0, out)
 
     def _subagent(self, session: Session, event: Event, place: int, cost: float, budget: float, out: list[Alert]) -> None:
         lane = event.lane or ""
@@ -166,7 +167,9 @@ class CostAnomaly:
             self._reporter.open(session, finding, 1, out)
 
     def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
-        session.cost_usd = max(session.cost_usd, min(detail.cost_usd or 0.0, MOST_USD))
+        by_steps, session.cost_usd = session.cost_usd, max(session.cost_usd, min(detail.cost_usd or 0.0, MOST_USD))
+        if self._has_budgets and session.cost_usd > by_steps:
+            self._budgets(session, event, place, session.cost_usd - by_steps, out)
         self._told(session, event.timestamp, place, self._limit_of(session), detail.duration_ms, out)
 
     def _finding(self, session: Session, at: datetime, place: int, limit: float, duration_ms: float | None) -> Finding:

@@ -49,14 +49,27 @@ class ExcessiveRestarts:
 
         self._reporter.count(session, "excessive_restarts", "attempt", event.timestamp, crossed=crossed, size=self._threshold, describe=describe, out=out)
 
-    def worked(self, session: Session, call: Data) -> None:
+    def worked(self, session: Session, call: Data, event: Event, place: int, out: list[Alert]) -> None:
         """A call of a session that was started again has succeeded: a commit is progress."""
         if COMMITS(call.tool_params):
-            session.restarts = None
+            self._over(session, event, place, "it has made a commit", out)
 
     def end(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         if succeeded(detail):
-            session.restarts = None
+            self._over(session, event, place, "it has succeeded", out)
+
+    def _over(self, session: Session, event: Event, place: int, why: str, out: list[Alert]) -> None:
+        """What is started after this is no retry of what was before."""
+        window, session.restarts = session.restarts, None
+        finding = Finding(
+            type="excessive_restarts",
+            key="attempt",
+            at=event.timestamp,
+            spots=[Spot(event.timestamp, place, why)],
+            summary=f"{session.attempt_id} is past its restarts: {why}",
+            detail={"restart_count": len(window.times) if window is not None else 0, "last_reason": why},
+        )
+        self._reporter.recover(session, finding, out)
 
 
 def succeeded(detail: Detail) -> bool:

@@ -23,6 +23,7 @@ class FailedSession:
 
     def __init__(self, limits: Limits, reporter: Reporter) -> None:
         self._threshold = limits.failed_session_threshold
+        self._off = limits.off
         self._reporter = reporter
         self.handlers: dict[str, Handler] = {"session_end": self.end}
 
@@ -34,6 +35,8 @@ class FailedSession:
         passing = sum(kind.count for name, kind in by_count if is_transient(kind.category, name, kind.sample))
         transient = passing >= TRANSIENT_SHARE * session.errors
         kind = "failed_session_transient_errors" if transient else "failed_session_high_errors"
+        if kind in self._off:  # a loop that was told still has to end
+            return
         common = f", most often {by_count[0][0]} ({by_count[0][1].count})" if by_count else ""
         finding = Finding(
             type=kind,
@@ -44,7 +47,7 @@ class FailedSession:
             detail={"error_count": session.errors, "error_fingerprints": [name for name, _ in by_count[:MOST_FINGERPRINTS]]},
         )
         loop = next((one for name, one in (session.episodes or {}).items() if name.startswith("error_loop:") and not one.recovered), None)
-        if loop is not None and session.shows_params:
+        if loop is not None and session.shows_params and "error_loop" not in self._off:
             self._reporter.follow(session, loop, finding, out)
         else:
             self._reporter.open(session, finding, session.errors, out)

@@ -3,7 +3,7 @@
 from zlib import crc32
 
 from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
-from agentwatch.core.detectors.call_loop import EDITORS, EDITS, call_key
+from agentwatch.core.detectors.call_loop import EDITORS, EDITS, call_key, in_vain, polls
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import fingerprint, is_transient, operation, salient
 from agentwatch.core.state import Failure, Failures, Lane, Session
@@ -58,6 +58,8 @@ class Failing:
         if call is not None:
             self._in_a_row(failures, call_key(call.data), crc32(said.encode("utf-8", "surrogatepass")), turn)
         crossed = failure.count >= TURNS or failures.row >= SAME_CALL
+        if call is not None and polls(call.data):  # `gh pr checks` fails as long as they run, `curl` until the server has started
+            crossed = in_vain(failure.count, event.timestamp - failure.first_at)
         rule = "operation" if failure.count >= TURNS else "same_call"
         how = f"{doing} failed {{count}} times, no success of it between"
         self._tell(session, failure, event, key, rule, how, message, place, out, crossed=crossed)

@@ -143,3 +143,16 @@ def test_what_is_usual_is_twice_what_19_of_20_sessions_cost_at_most():
     """Five dollars at least, and nothing of an executor with less than 20 sessions."""
     dear = [("claude", float(usd)) for usd in range(1, 21)]
     assert usual_usd([*dear, *[("CODEX", 0.5)] * 20, *[("GEMINI", 50.0)] * 19]) == {"CLAUDE": 38.0, "CODEX": 5.0}
+
+
+@pytest.mark.parametrize(("budget", "told"), [(5.0, 1), (15.0, 0)])
+def test_a_budget_counts_what_only_the_end_of_a_session_tells(log, budget, told):
+    """And of a session whose steps have costs what is more than theirs."""
+    log.add("usage", cost_usd=4).add("session_end", completion_status="success", cost_usd=12)
+    assert log.starts("cost_anomaly", limits=Limits(cost_usd=1e6, cost_is_explicit=True, usd_per_day=budget)) == told
+
+
+def test_the_first_line_of_a_budget_opens_it(log):
+    """However much of it one step has spent."""
+    log.add("usage", cost_usd=9).add("usage", cost_usd=9)
+    assert log.told(limits=Limits(usd_per_day=1.5)) == [("cost_anomaly", "open"), ("cost_anomaly", "escalated")]

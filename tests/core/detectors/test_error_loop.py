@@ -2,6 +2,8 @@
 
 import pytest
 
+from agentwatch.core.limits import Limits
+
 BOOM = "ValueError: boom happened here"
 
 
@@ -175,3 +177,29 @@ def test_many_kinds_of_errors_keep_a_bounded_state(log):
     for _ in range(4):
         log.add("error", error_fingerprint="oom")
     assert log.starts("error_loop") == 1
+
+
+def test_polls_that_fail_until_what_they_wait_for_is_there_are_no_loop(log):
+    """`gh pr checks` exits with 8 as long as they run; for an hour it is one."""
+    for _ in range(7):
+        log.call(params="sleep 30 && gh pr checks 55").wait(30).result("Exit code 8\nbuild\tpending", is_error=True)
+    healthy = log.told()
+    for _ in range(80):
+        log.call(params="sleep 30 && gh pr checks 55").wait(30).result("Exit code 8\nbuild\tpending", is_error=True)
+    assert (healthy, log.starts("error_loop")) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("off", "told"),
+    [
+        ("failed_session_high_errors", [("error_loop", "open"), ("error_loop", "recovered")]),
+        ("error_loop", [("failed_session_high_errors", "open")]),
+        ("none", [("error_loop", "open"), ("failed_session_high_errors", "escalated")]),
+    ],
+)
+def test_a_loop_that_ends_in_failure_is_opened_and_ended_whichever_type_is_off(log, off, told):
+    """A line of another type ends it only where both are told."""
+    for _ in range(5):
+        log.call().result("boom: no such thing", is_error=True)
+    log.add("session_end", completion_status="failed")
+    assert log.told(limits=Limits(off=frozenset({off}))) == told
