@@ -22,6 +22,9 @@ RECORDED_BYTES = RECORDED.encode()
 MOST_AT_ONCE = 500
 """Alerts of one tick: 70 µs each, so that reading waits for no more than 35 ms."""
 
+LOOK_EVERY = timedelta(minutes=5)
+"""No live attempt is left alone for longer, whatever silence is allowed it: it may be told meanwhile when its account's limit is reset."""
+
 PURGE_EVERY = 4096
 MOST_ENDED = 2048
 STARTS = frozenset({"session_start", "user_message", "followup_sent", "turn_start"})
@@ -171,7 +174,7 @@ class Engine:
         read. `skews` says by how much the clock of a source's writer is behind: its silences are judged by its own.
         """
         for session, scope in self._fresh.items():
-            self._file(scope, session, session.horizon)
+            self._file(scope, session, min(session.horizon, now + LOOK_EVERY))
         self._fresh.clear()
         due, full = _second(now), len(out) + MOST_AT_ONCE
         for bucket in sorted(bucket for bucket in self._wheel if bucket <= due):
@@ -207,17 +210,16 @@ class Engine:
         now -= skew
         if now - session.last >= QUIET:
             self._note(session)
-        judge, following = self._judges[session.profile], None
+        judge = self._judges[session.profile]
+        looks = [now + min(judge.limits.soonest, LOOK_EVERY)]  # whatever it waits for now, what it waits for next may deserve less patience
         try:
-            judge.limit.look(session, now, out)
-            following = judge.stuck.look(session, now, out)
+            looks += [at for look in (judge.limit.look, judge.stuck.look) if (at := look(session, now, out)) is not None]
         except Exception as error:  # noqa: BLE001  # as in `feed`: counted and shown, and the others are judged
             self._tell(Fault(session.source, session.place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         if self._is_forgotten(session, now):
             del scope.sessions[session.attempt_id]
         else:
-            soon = now + judge.limits.soonest  # whatever it waits for now, what it waits for next may deserve less patience
-            self._file(scope, session, (soon if following is None else min(following, soon)) + skew)
+            self._file(scope, session, min(looks) + skew)
 
     def _file(self, scope: Scope, session: Session, when: datetime) -> None:
         """Note when to look at the session again. Each stands in one bucket, or among the fresh ones that no tick has seen."""

@@ -132,9 +132,10 @@ class CostAnomaly:
             ledger.told.pop(oldest, None)
         usd = ledger.usd[key] = min(ledger.usd.get(key, 0.0) + cost, MOST_USD)
         before = ledger.told.get(key, 0)
-        if usd <= budget * GROWTH**before:
+        told = _steps_over(usd, budget)
+        if told <= before:
             return
-        ledger.told[key] = told = _steps_over(usd, budget)
+        ledger.told[key] = told
         finding = Finding(
             type="cost_anomaly",
             key=f"budget:{key}",
@@ -200,6 +201,7 @@ def usual_usd(costs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def _steps_over(usd: float, budget: float) -> int:
     """How many of a budget, twice, four times it … `usd` is above."""
     steps = 0
-    while usd > budget * GROWTH**steps:
+    while usd > budget:
+        budget *= GROWTH
         steps += 1
     return steps

@@ -56,14 +56,15 @@ class LimitReached:
         again = f", resets at {limited.until:%Y-%m-%d %H:%M} UTC" if limited.until is not None else ""
         self._reporter.count(session, "limit_reached", kind, at, crossed=True, size=limited.count, describe=describe, out=out)
 
-    def look(self, session: Session, until: datetime, out: list[Alert]) -> None:
-        """Time has passed: the limit may have been reset."""
+    def look(self, session: Session, until: datetime, out: list[Alert]) -> datetime | None:
+        """Time has passed: the limit may have been reset. When it will be, where that is known and still to come."""
         limited = session.limited
         if limited is None or limited.until is None or until <= limited.until:
-            return
+            return limited.until if limited is not None else None
         if limited.until > session.last:
             session.excused, session.excused_at = limited.until - session.last, session.last
         self._over(session, limited, max(limited.until, limited.first_at), session.place, f"the limit of {session.attempt_id} has been reset by now", out)
+        return None
 
     def resumed(self, session: Session, event: Event, place: int, out: list[Alert]) -> None:
         """The next event has come: one that only a working agent makes ends the limit."""

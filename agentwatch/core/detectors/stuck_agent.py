@@ -91,17 +91,17 @@ class StuckAgent:
         limit, waiting_for = self.limit(session)
         if limit is None or session.is_erratic:
             return self._waits(session, until, out) if waiting_for == "user" and not session.is_erratic else None
-        if session.excused_at == session.last:
-            limit += session.excused
+        excused = session.excused if session.excused_at == session.last else timedelta(0)
+        patience, limit = limit, limit + excused
         key = _silence(session)
-        due = session.last + limit
+        due, later = session.last + limit, session.last + excused + patience * ESCALATE_AFTER
         if until <= due:
             return due
         episode = self._episode(session, key)
         told_at = session.told_silence_at
         if episode is None and not session.rich and told_at is not None and session.last - told_at <= self._limits.cooldown:
             # One of many silences in a row: it is told if it lasts as long as an escalation takes.
-            due = session.last + limit * ESCALATE_AFTER
+            due = later
             if until <= due:
                 return due
         if episode is None:
@@ -109,7 +109,6 @@ class StuckAgent:
             session.told_silence_at = due
             if due > session.last + limit:
                 episode.level = 1
-        later = session.last + limit * ESCALATE_AFTER
         if episode.level == 0 and until > later:
             self._reporter.escalate(session, episode, self._finding(session, key, later, limit, waiting_for), out)
         return later if episode.level == 0 else None

@@ -156,3 +156,8 @@ def test_the_first_line_of_a_budget_opens_it(log):
     """However much of it one step has spent."""
     log.add("usage", cost_usd=9).add("usage", cost_usd=9)
     assert log.told(limits=Limits(usd_per_day=1.5)) == [("cost_anomaly", "open"), ("cost_anomaly", "escalated")]
+
+
+def test_a_budget_next_to_nothing_is_one_alert(log):
+    """And no exception."""
+    assert log.add("usage", cost_usd=1).told(limits=Limits(usd_per_day=5e-324)) == [("cost_anomaly", "open")]

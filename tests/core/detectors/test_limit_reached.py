@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agentwatch.core.limits import Limits
+
 USED_UP = "You've hit your usage limit. Try again in 2 hours."
 
 
@@ -146,3 +148,18 @@ def test_who_does_not_go_on_after_a_reset_of_next_week_is_stuck(log):
     later = [log.at + timedelta(minutes=minutes) for minutes in range(0, 3 * 24 * 60, 5)]
     assert log.starts("stuck_agent", until=later[-1]) == 1
     assert [(alert.type, alert.timestamp) for alert in log.watched(later)] == [(alert.type, alert.timestamp) for alert in log.alerts(until=later[-1])]
+
+
+def test_a_reset_is_told_when_it_comes(log):
+    """However long other silences may last: five minutes later at most."""
+    log.both().add("error", error_message=USED_UP)
+    seconds = [log.at + timedelta(seconds=second) for second in range(0, 7500, 10)]
+    assert [alert.type for alert in log.watched(seconds, limits=Limits(stuck=timedelta(hours=9), stuck_is_explicit=True))] == ["limit_reached"] * 2
+
+
+def test_the_wait_for_a_reset_is_no_part_of_an_agents_patience(log):
+    """After three times eight minutes it is told again, not after three times two hours."""
+    log.both().add("error", error_message=USED_UP)
+    silences = [alert for alert in log.alerts(until=log.at + timedelta(hours=3)) if alert.type == "stuck_agent"]
+    assert [str(alert.status) for alert in silences] == ["open", "escalated"]
+    assert silences[1].timestamp - silences[0].timestamp == timedelta(minutes=16)
