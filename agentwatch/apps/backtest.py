@@ -71,7 +71,7 @@ def _incidents(loaded: Loaded, environ: Mapping[str, str], home: Path | None, si
 
 
 def compare(before: list[Kept], after: list[Kept], *, changed: dict[str, tuple[str, str]]) -> Comparison:
-    """Pair the incidents of two settings: the same type and attempt, no further apart than `SAME_WITHIN`."""
+    """Pair the incidents of two settings, each with one of the other: the same type and attempt, no further apart than `SAME_WITHIN`. Both are in order of time."""
     return Comparison(changed, _by_type(before), _by_type(after), _without(before, after), _without(after, before))
 
 
@@ -79,12 +79,16 @@ def _without(incidents: list[Kept], others: list[Kept]) -> list[Kept]:
     times: dict[tuple[str, str], list[datetime]] = defaultdict(list)
     for one in others:
         insort(times[one.type, one.attempt_id], one.timestamp)
-    return [one for one in incidents if not _is_among(one.timestamp, times.get((one.type, one.attempt_id), []))]
+    return [one for one in incidents if not _takes(one.timestamp, times.get((one.type, one.attempt_id), []))]
 
 
-def _is_among(at: datetime, times: list[datetime]) -> bool:
+def _takes(at: datetime, times: list[datetime]) -> bool:
+    """Whether one of the times is near enough; the first such is taken out, so that two incidents are never paired with the same one."""
     place = bisect_left(times, at - SAME_WITHIN)
-    return place < len(times) and times[place] <= at + SAME_WITHIN
+    is_near = place < len(times) and times[place] <= at + SAME_WITHIN
+    if is_near:
+        del times[place]
+    return is_near
 
 
 def _by_type(incidents: Iterable[Kept]) -> dict[str, int]:

@@ -16,8 +16,13 @@ _QUOTA = lazy(
     r"insufficient[_ ]quota|exceeded your current quota|quota (?:is |has been |was )?(?:exceeded|exhausted|used up)|exhausted your (?:\w+ )?(?:quota|capacity)|credit balance is too low"
     r"|(?:run )?out of (?:\w+ )?credits|insufficient (?:funds|credits|balance)|billing (?:hard )?limit|payment required|purchase more credits to continue"
 )
+_SPAN_LIMIT = r"\b(?:session|weekly|daily|monthly|hourly|hour|plan|spend|spending|opus|sonnet|fable|haiku|free|message) limit"
 _USAGE = lazy(
-    r"usage[_ -]?limit|(?:session|weekly|daily|monthly|hourly|hour|plan|spend|spending|opus|sonnet|fable|haiku|free|message) limit|out of (?:extra )?usage"
+    r"usage[_ -]?limit|"
+    + _SPAN_LIMIT
+    + r" (?:has been |was |is )?(?:reached|hit|exceeded|used|resets?\b|will)|(?:hit|reach\w*|exceed\w*|used) .{0,40}"
+    + _SPAN_LIMIT
+    + r"|out of (?:extra )?usage"
     r"|(?:hit|reached) (?:your|the) limit(?! of [0-9]|:)|limit (?:will )?resets?\b|usage_not_included|workspace_\w*limit|usage allowance"
 )
 _RATE = lazy(r"rate[_ -]?limit|too many requests|\b429\b|resource[_ ]exhausted|(?:requests|tokens) per (?:min|minute|hour|day)\b|\b[rt]pm limit")

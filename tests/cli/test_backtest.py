@@ -1,8 +1,12 @@
 """`agentwatch backtest`: one's own history under other settings."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+
+from agentwatch.apps.backtest import Kept, compare
+from agentwatch.model import Severity
 
 
 @pytest.fixture
@@ -84,3 +88,11 @@ def test_what_cannot_be_compared_is_refused(history, arguments, said):
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "hint: " in done.stderr
+
+
+def test_two_incidents_are_never_paired_with_the_same_one():
+    """What is told now and what then differ by what is gone and what is new."""
+    at = datetime(2026, 2, 9, 10, tzinfo=UTC)
+    one, other, later = (Kept(at + timedelta(minutes=minutes), "cost_anomaly", Severity.LOW, "a1", str(minutes)) for minutes in (0, 5, 50))
+    found = compare([one, later], [one, other, later], changed={})
+    assert (found.gone, [incident.summary for incident in found.new]) == ([], ["5"])

@@ -58,6 +58,8 @@ OTHERS = [
     "QuotaExceededError: the quota has been exceeded",
     "memory usage limit reached: container killed",
     "reached the limit of 25 tool calls",
+    "test 'daily limit is enforced' failed",
+    "the free limit of the demo plan must be positive",
     "",
 ]
 

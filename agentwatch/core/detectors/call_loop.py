@@ -41,6 +41,9 @@ EDITORS = frozenset({"str_replace_editor", "str_replace_based_edit_tool", "edit_
 _SHELLS = frozenset(
     {"Bash", "bash", "shell", "shell_command", "exec_command", "execute_bash", "run_shell_command", "run_in_terminal", "terminal", "exec", "local_shell"}
 )
+_POLLS = (b"sleep ", b"--watch", b"--follow", b"gh pr checks", b"gh run ", b"kubectl get ", b"kubectl rollout status")
+"""Commands that ask for what may not be there yet, or wait for it."""
+
 _LOOKS = frozenset(
     [
         "ls",
@@ -480,4 +483,4 @@ def in_vain(polls: int, lasted: timedelta) -> bool:
 
 def polls(call: Data) -> bool:
     """Whether a call asks for what may not be there yet."""
-    return call.tool_name in POLL_TOOLS or any(word in bytes(call.tool_params) for word in (b"sleep ", b"--watch", b"--follow"))
+    return call.tool_name in POLL_TOOLS or any(word in bytes(call.tool_params) for word in _POLLS)

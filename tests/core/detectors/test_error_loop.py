@@ -189,6 +189,15 @@ def test_polls_that_fail_until_what_they_wait_for_is_there_are_no_loop(log):
     assert (healthy, log.starts("error_loop")) == ([], 1)
 
 
+def test_checks_that_are_asked_for_again_and_again_are_a_poll_without_a_sleep(log):
+    """The agent may wait in another way, whether they fail as long as they run or not."""
+    for _ in range(7):
+        log.both(params="gh pr checks 55", text="Exit code 8\nbuild\tpending", is_error=True).wait(60)
+    for _ in range(7):
+        log.both(params="gh run view 123", text="in_progress").wait(60)
+    assert log.told() == []
+
+
 @pytest.mark.parametrize(
     ("off", "told"),
     [
