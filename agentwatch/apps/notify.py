@@ -95,6 +95,7 @@ class Notifier:
         self._stopping = asyncio.Event()
         self._systemd = sdnotify.Notifier(environ)
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
+        self._chat: Chat | None = None
         self._actions = Actions(loaded, self._outbox, self._state, environ, report, clock, self._wake)
         self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, report, clock)
         for outlet in self._outlets:
@@ -189,6 +190,8 @@ class Notifier:
                 await self._stopping.wait()
 
     async def _close(self) -> None:
+        if self._chat is not None:
+            await self._chat.close()
         for outlet in self._outlets:
             await outlet.channel.close()
         await self._posts.close()
@@ -271,7 +274,8 @@ class Notifier:
             await self._stopping.wait()
             return
         courier = self._couriers[0][0]
-        chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._zone)
+        chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._environ, self._zone)
+        self._chat = chat
         offset = int(self._outbox.value("updates") or 0)
         while not self._stopping.is_set():
             asked_at = time.monotonic()

@@ -34,6 +34,7 @@ _TITLES = {
     "limit_reached": "LIMIT REACHED",
     "context_exhaustion": "CONTEXT NEARLY FULL",
     "rule_match": "RULE MATCHED",
+    "waiting_for_user": "WAITING FOR YOU",
 }
 
 
