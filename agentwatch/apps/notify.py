@@ -25,6 +25,7 @@ from agentwatch.apps import channels, setup
 from agentwatch.apps.actions import Actions
 from agentwatch.apps.alerts import parse
 from agentwatch.apps.posts import DEAD_LETTERS, Posts
+from agentwatch.apps.weekly import WeeklyReport
 from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Wait, received
 from agentwatch.errors import AgentwatchError, SettingsError, StorageError
@@ -48,6 +49,7 @@ LONGEST_WAIT_S = 30.0
 
 HOLD_S = 5.0
 FORGET_S = 3600.0
+WEEKLY_LOOK_S = 20.0
 RETRY_S = 5.0
 LAST_ANSWER_S = 5.0
 """So long the answer to what is on its way is waited for when asked to stop."""
@@ -165,6 +167,7 @@ class Notifier:
         yield self._watch
         yield self._housekeep
         yield self._posts.run
+        yield self._tell_weekly
         yield self._actions.run
         for (courier, wake), outlet in zip(self._couriers, self._outlets, strict=True):
             yield partial(self._carry, courier, outlet, wake)
@@ -304,6 +307,16 @@ class Notifier:
             raise
         except Exception as error:  # noqa: BLE001
             self._report(f"a tap or command could not be carried out: {type(error).__name__}: {error}")
+
+    # ---------------------------------------------------------------------------------------------------- weekly report
+
+    async def _tell_weekly(self) -> None:
+        targets = [target for outlet in self._outlets for target in outlet.targets]
+        weekly = WeeklyReport(self._loaded, self._outbox, targets, Path.cwd(), self._environ, self._report, self._zone)
+        while not self._stopping.is_set():
+            if await weekly.look(self._clock()):
+                self._wake()
+            await self._pause(WEEKLY_LOOK_S)
 
     # ------------------------------------------------------------------------------------------------------ housekeeping
 

@@ -315,6 +315,12 @@ def digest(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:
     return lines
 
 
+def notice(text: str, *, is_repeat: bool) -> list[Line]:
+    """A message that is about no alert; its first line is its title."""
+    first, *rest = text.split("\n")
+    return [line(Span(first, "b")), *([line(Span(REPEAT, "i"))] if is_repeat else []), *(line(one) for one in rest)]
+
+
 def fitting(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:
     """As `digest`, with as many alerts by name as fit into a message together with what must stand below them."""
     while True:

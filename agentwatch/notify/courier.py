@@ -6,14 +6,15 @@ it is; one that may have arrived is sent again with a mark.
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import NamedTuple
 
-from agentwatch.core.cards import Digest, Line, Notes, card, fitting
+from agentwatch.core.cards import Digest, Line, Notes, card, fitting, notice
 from agentwatch.core.notices import DIGEST, MINUTE_S, Bucket, Gate, Limits, Target, Wait, backoff, decide, is_muted, quiet_until, topic
 from agentwatch.core.taps import Keyboard, keyboard
 from agentwatch.model import Alert, Severity, Status
 from agentwatch.notify.channel import Blocked, Delivered, Gone, Job, Moved, NotSent, Outcome, Refused, Unsure
-from agentwatch.notify.outbox import Card, Outbox, Standing, State
+from agentwatch.notify.outbox import PAGE, TEXT, Card, Outbox, Standing, State
 
 BLOCKED_S = 300.0
 FOREVER_S = 3600.0
@@ -197,7 +198,8 @@ class Courier:
         lines = self.lines(found)
         first, keys = self._outbox.alert(found.first) if found.first is not None else None, self._keys(target, found)
         is_silent = is_silent or (first is not None and first.severity is Severity.LOW)
-        return Job(target, found.id, found.version, lines, keys, found.remote, is_silent)
+        document = Path(found.notes[PAGE]) if found.notes.get(PAGE) else None
+        return Job(target, found.id, found.version, lines, keys, found.remote, is_silent, document)
 
     def _keys(self, target: Target, found: Card) -> Keyboard:
         if not target.can_edit or found.last is None:
@@ -211,6 +213,8 @@ class Courier:
             actions = [f"▶ {name}: {said}" for name, said in self._outbox.actions_of(found.id, MOST_ACTIONS)]
             notes = Notes((*actions, *found.notes.values()), found.is_repeat, found.has_details)
             return card(self._outbox.alert(found.first), self._outbox.alert(found.last), notes, self._zone)
+        if TEXT in found.notes:
+            return notice(found.notes[TEXT], is_repeat=found.is_repeat)
         about = self._outbox.span_of(found.id)
         first_at, last_at = (datetime.fromtimestamp(at, UTC) for at in about) if about else (None, None)
         told = Digest(self._outbox.tallies(found.id), self._outbox.worst(found.id, MOST_LISTED), first_at, last_at, found.old, found.is_repeat)

@@ -61,6 +61,10 @@ OLD, DROPPED, POSTED = -1, -2, -3
 """The cards of deliveries that are in no message: only counted for their age, muted while they waited, or posted to a web address."""
 
 
+TEXT, PAGE = "text", "page"
+"""The notes of a message that is about no alert: all that it says, and the path of the file that goes with it."""
+
+
 class Standing(Enum):
     """Where a chat knows a topic from: nowhere, soon a message, a message of its own, a digest (or a message that was refused)."""
 
@@ -276,6 +280,12 @@ class Outbox:
             self._database.execute("DELETE FROM counted WHERE name = ?", (f"old:{target}",))
             self._database.execute("UPDATE delivery SET card = ? WHERE target = ? AND card IS NULL", (card, target))
         return self.card(card)
+
+    def announce(self, target: str, topic: str, text: str, page: str, now: float) -> None:
+        """Have `target` sent a text that is about no alert, and the file at `page` with it where that is not empty."""
+        with self.transaction():
+            made = "INSERT INTO card (target, topic, state, made_s, notes) VALUES (?, ?, ?, ?, ?)"
+            self._database.execute(made, (target, topic, State.READY, now, _encode({TEXT: text, PAGE: page}).decode()))
 
     def _made(self, target: str, topic: str | None, now: float, *, first: int | None = None, last: int | None = None, old: int = 0) -> int:
         made = self._database.execute(
