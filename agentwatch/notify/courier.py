@@ -9,8 +9,8 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import NamedTuple
 
-from agentwatch.core.cards import Digest, Line, Notes, card, fitting, notice
-from agentwatch.core.notices import DIGEST, MINUTE_S, Bucket, Gate, Limits, Target, Wait, backoff, decide, is_muted, quiet_until, topic
+from agentwatch.core.cards import Digest, Line, Notes, card, fitting, fleet, notice, together
+from agentwatch.core.notices import DIGEST, MINUTE_S, OUTAGE, Bucket, Gate, Limits, Member, Target, Wait, backoff, cause, decide, is_muted, quiet_until, topic
 from agentwatch.core.taps import Keyboard, keyboard
 from agentwatch.model import Alert, Severity, Status
 from agentwatch.notify.channel import Blocked, Delivered, Gone, Job, Moved, NotSent, Outcome, Refused, Unsure
@@ -212,6 +212,8 @@ class Courier:
         if found.first is not None and found.last is not None:
             actions = [f"▶ {name}: {said}" for name, said in self._outbox.actions_of(found.id, MOST_ACTIONS)]
             notes = Notes((*actions, *found.notes.values()), found.is_repeat, found.has_details)
+            if (found.topic or "").startswith(OUTAGE) and (outage := together(self._outbox.alerts_of(found.id))).attempts > 1:
+                return fleet(outage, self._outbox.alert(found.last), notes, self._zone)
             return card(self._outbox.alert(found.first), self._outbox.alert(found.last), notes, self._zone)
         if TEXT in found.notes:
             return notice(found.notes[TEXT], is_repeat=found.is_repeat)
@@ -234,10 +236,11 @@ class _Lane:
 
 def enqueue(outbox: Outbox, seq: int, alert: Alert, targets: Iterable[Target], now: float) -> None:
     """Have those targets told of a new alert that want to be, and that did not mute it."""
-    about = topic(alert)
+    own = topic(alert)
     for target in targets:
         if not target.wants(alert):
             continue
+        about = outbox.topic_of(target.name, own)
         standing = outbox.standing(target.name, about)
         if standing is Standing.UNKNOWN and alert.status is Status.RECOVERED:
             continue
@@ -247,4 +250,6 @@ def enqueue(outbox: Outbox, seq: int, alert: Alert, targets: Iterable[Target], n
         if standing is not Standing.MESSAGE and is_muted(alert, outbox.mutes(target.name, now), now):
             outbox.count("muted")
             continue
+        if standing is Standing.UNKNOWN and (shared := cause(alert)):
+            about = outbox.join(target.name, seq, Member(own, alert.attempt_id, alert.timestamp.timestamp()), shared, can_edit=target.can_edit)
         outbox.deliver(target.name, seq, about, alert, can_edit=target.can_edit)
