@@ -24,7 +24,12 @@ TOO_OLD = "not run: the alert is old"
 MOST_SHOWN_CHARS = 200
 
 _WITHHELD = frozenset({*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "CREDENTIALS_DIRECTORY"})
-"""What a command's environment does not have: the secrets of the notifier are none of its business."""
+"""What a child's environment does not have: the secrets of the notifier are none of its business."""
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child of the notifier."""
+    return {name: value for name, value in environ.items() if name not in _WITHHELD}
 
 
 class Actions:
@@ -44,7 +49,7 @@ class Actions:
         self._late_s = loaded.settings.notify.late_s
         self._outbox = outbox
         self._state = state
-        self._environ = {name: value for name, value in environ.items() if name not in _WITHHELD}
+        self._environ = without_secrets(environ)
         self._report = report
         self._clock = clock
         self._changed = changed

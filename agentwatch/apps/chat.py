@@ -1,8 +1,8 @@
 """What people say to the bot: taps on buttons and commands. Who is not configured is not answered, only counted."""
 
+import asyncio
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agentwatch.apps import alerts
 from agentwatch.apps.actions import Actions
 from agentwatch.apps.status import look
+from agentwatch.apps.week import TITLE, Asked, WeekError, figures, home_of
 from agentwatch.core.alerts import span
 from agentwatch.core.cards import ICONS, RECOVERED, Line, Span, clock, line, shortened
 from agentwatch.core.notices import Mute, Target, received
@@ -24,6 +25,7 @@ from agentwatch.settings import Loaded
 MOST_STRANGERS_TOLD = 5
 MOST_ALERTS, USUAL_ALERTS = 30, 10
 MOST_SUMMARY_CHARS = 160
+LONGEST_SUMMARY_S = 60.0
 
 _COMMAND = re.compile(r"/([a-z]+)(?:@\w+)?(?:\s+(.*))?", re.DOTALL)
 _FOR = re.compile(r"([0-9]{1,4})([mhd])")
@@ -31,7 +33,7 @@ _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 HELP = """/status  how the daemon and this notifier are doing
 /alerts [N]  the newest alerts
-/summary  alerts of the last day and week
+/summary  the last seven days: sessions, success, cost, errors, incidents
 /mute 1h  tell nothing for an hour; /mute attempt ID 24h, /mute type error_loop 24h
 /mute  what is muted; /mute off  nothing any more
 /help  this"""
@@ -56,8 +58,12 @@ class Chat:
         actions: Actions,
         report: Callable[[str], None],
         log_dir: Path,
+        environ: Mapping[str, str],
         zone: tzinfo | None,
     ) -> None:
+        self._loaded = loaded
+        self._environ = environ
+        self._summing: asyncio.Task[None] | None = None
         self._outbox = outbox
         self._courier = courier
         self._telegram = telegram
@@ -160,7 +166,8 @@ class Chat:
         if found is None:
             return  # people may talk to each other where the bot listens
         lines = self._commands.get(found[1], Chat._help)(self, said, (found[2] or "").split(), now)
-        await self._telegram.send(said.chat, said.topic_id, lines)
+        if lines:
+            await self._telegram.send(said.chat, said.topic_id, lines)
 
     def _help(self, said: Said, words: list[str], now: float) -> list[Line]:
         return [line(text) for text in HELP.splitlines()]
@@ -188,14 +195,25 @@ class Chat:
         return [_listed(alert, self._zone) for one in found if (alert := received(one, at)) is not None]
 
     def _summary(self, said: Said, words: list[str], now: float) -> list[Line]:
-        health = look(self._log_dir)
-        at = datetime.fromtimestamp(now, UTC)
-        lines = [line(f"attempts live {health.attempts_live:,}{'' if health.running else ', but no daemon runs'}")]
-        for days, title in ((1, "Last day"), (7, "Last 7 days")):
-            counted = Counter(str(one["type"]) for one in alerts.read(self._log_dir, since=at - timedelta(days=days)) if one.get("status") == Status.OPEN)
-            lines += [line(), line(Span(f"{title}: {counted.total():,} incidents", "b"))]
-            lines += [line(f"{number:,} {safe(kind, 64)}") for kind, number in counted.most_common(20)]
-        return lines
+        if self._summing is not None and not self._summing.done():
+            return [line("the last one is still being made")]
+        self._summing = asyncio.create_task(self._sum_up(said))
+        return []
+
+    async def _sum_up(self, said: Said) -> None:
+        """The answer takes a moment, in which taps are not kept waiting."""
+        try:
+            week = await figures(Asked(self._loaded, home_of(self._environ)), self._environ, LONGEST_SUMMARY_S)
+            lines = [line(Span(TITLE, "b")), *(line(text) for text in week.lines)]
+        except WeekError as error:
+            lines = [line(f"there are no figures: {error}")]
+        await self._telegram.send(said.chat, said.topic_id, lines)
+
+    async def close(self) -> None:
+        """End what is still being made."""
+        if self._summing is not None:
+            self._summing.cancel()
+            await asyncio.gather(self._summing, return_exceptions=True)
 
     def _mute_command(self, said: Said, words: list[str], now: float) -> list[Line]:
         targets = self._here(said)

@@ -25,6 +25,7 @@ from agentwatch.apps import channels, setup
 from agentwatch.apps.actions import Actions
 from agentwatch.apps.alerts import parse
 from agentwatch.apps.posts import DEAD_LETTERS, Posts
+from agentwatch.apps.weekly import WeeklyReport
 from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Wait, received
 from agentwatch.errors import AgentwatchError, SettingsError, StorageError
@@ -48,6 +49,7 @@ LONGEST_WAIT_S = 30.0
 
 HOLD_S = 5.0
 FORGET_S = 3600.0
+WEEKLY_LOOK_S = 20.0
 RETRY_S = 5.0
 LAST_ANSWER_S = 5.0
 """So long the answer to what is on its way is waited for when asked to stop."""
@@ -95,6 +97,7 @@ class Notifier:
         self._stopping = asyncio.Event()
         self._systemd = sdnotify.Notifier(environ)
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
+        self._chat: Chat | None = None
         self._actions = Actions(loaded, self._outbox, self._state, environ, report, clock, self._wake)
         self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, report, clock)
         for outlet in self._outlets:
@@ -164,6 +167,7 @@ class Notifier:
         yield self._watch
         yield self._housekeep
         yield self._posts.run
+        yield self._tell_weekly
         yield self._actions.run
         for (courier, wake), outlet in zip(self._couriers, self._outlets, strict=True):
             yield partial(self._carry, courier, outlet, wake)
@@ -189,6 +193,8 @@ class Notifier:
                 await self._stopping.wait()
 
     async def _close(self) -> None:
+        if self._chat is not None:
+            await self._chat.close()
         for outlet in self._outlets:
             await outlet.channel.close()
         await self._posts.close()
@@ -271,7 +277,8 @@ class Notifier:
             await self._stopping.wait()
             return
         courier = self._couriers[0][0]
-        chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._zone)
+        chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._environ, self._zone)
+        self._chat = chat
         offset = int(self._outbox.value("updates") or 0)
         while not self._stopping.is_set():
             asked_at = time.monotonic()
@@ -300,6 +307,16 @@ class Notifier:
             raise
         except Exception as error:  # noqa: BLE001
             self._report(f"a tap or command could not be carried out: {type(error).__name__}: {error}")
+
+    # ---------------------------------------------------------------------------------------------------- weekly report
+
+    async def _tell_weekly(self) -> None:
+        targets = [target for outlet in self._outlets for target in outlet.targets]
+        weekly = WeeklyReport(self._loaded, self._outbox, targets, Path.cwd(), self._environ, self._report, self._zone)
+        while not self._stopping.is_set():
+            if await weekly.look(self._clock()):
+                self._wake()
+            await self._pause(WEEKLY_LOOK_S)
 
     # ------------------------------------------------------------------------------------------------------ housekeeping
 

@@ -50,11 +50,21 @@ class Report(NamedTuple):
 class Source:
     """All that the reports of one call are made of, collected once."""
 
-    def __init__(self, loaded: "Loaded", environ: Mapping[str, str], home: Path | None, scope: Scope, until: datetime | None, progress: "Progress") -> None:
+    def __init__(
+        self,
+        loaded: "Loaded",
+        environ: Mapping[str, str],
+        home: Path | None,
+        scope: Scope,
+        until: datetime | None,
+        progress: "Progress",
+        *,
+        reads_logs: bool = True,
+    ) -> None:
         self.period = last_days(scope.days, until or datetime.now(UTC), is_now=until is None)
         run = _run(loaded, scope.run)
         self.scope = scope._replace(run=run)
-        self.known = collect(loaded, environ, home, self.period.before.start, progress).only(run=run, executor=scope.executor)
+        self.known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs).only(run=run, executor=scope.executor)
         self.history = self.known.of(self.period)
 
     def summary(self) -> Summary:

@@ -4,6 +4,7 @@ A card is a list of lines, a line a list of spans. Texts are cut before they are
 """
 
 import html
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
@@ -17,7 +18,7 @@ MOST_UNITS = 4096
 MOST_EVIDENCE_CHARS, MOST_LISTED_CHARS, MOST_NAME_CHARS = 300, 160, 100
 """So much of evidence, of a line, and of a name: what must not be cut off, a mark or a note, comes before what may."""
 
-MOST_TALLIES = 12
+MOST_TALLIES, MOST_FIRST = 12, 8
 
 ICONS = {Severity.HIGH: "❌", Severity.MEDIUM: "⚠️", Severity.LOW: "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}"}
 RECOVERED = "✅"
@@ -34,7 +35,11 @@ _TITLES = {
     "limit_reached": "LIMIT REACHED",
     "context_exhaustion": "CONTEXT NEARLY FULL",
     "rule_match": "RULE MATCHED",
+    "waiting_for_user": "WAITING FOR YOU",
 }
+
+
+_CAUSES = {"transient": "transient errors"}
 
 
 class Span(NamedTuple):
@@ -266,6 +271,61 @@ _ABOUT: dict[str, Callable[[Alert], str]] = {
 """The line that says what only this type has."""
 
 
+# ---------------------------------------------------------------------------------------------------------------- an outage
+
+
+class Outage(NamedTuple):
+    """Alerts of many attempts that one cause may have: how many attempts, how many of them are over, by executor, and the first ones."""
+
+    cause: str
+    worst: Severity
+    attempts: int
+    over: int
+    executors: dict[str, int]
+    first: list[Alert]
+    first_at: datetime
+    last_at: datetime
+
+
+def together(alerts: Iterable[Alert]) -> Outage:
+    """What alerts of one message have in common, in the order in which they came. There must be one."""
+    seen: dict[str, Alert] = {}
+    running: dict[str, str] = {}
+    times: list[datetime] = []
+    worst = Severity.LOW
+    for alert in alerts:
+        seen.setdefault(alert.attempt_id, alert)
+        running.pop(alert.episode_id, None)
+        if alert.status is not Status.RECOVERED:
+            running[alert.episode_id] = alert.attempt_id
+        worst = max(worst, alert.severity, key=list(Severity).index)
+        times = [min([*times, alert.timestamp]), max([*times, alert.timestamp])]
+    executors = Counter(str(alert.detail.get("executor") or "unknown").upper() for alert in seen.values())
+    cause = next((str(alert.detail["fleet"]) for alert in seen.values() if "fleet" in alert.detail), "")
+    over = len(seen) - len(set(running.values()))
+    return Outage(cause, worst, len(seen), over, dict(executors.most_common()), list(seen.values())[:MOST_FIRST], *times)
+
+
+def fleet(told: Outage, last: Alert, notes: Notes, zone: tzinfo | None) -> list[Line]:
+    """The message of an outage whose newest alert is `last`."""
+    icon = RECOVERED if told.over == told.attempts else ICONS[told.worst]
+    cause = shortened(_CAUSES.get(told.cause, told.cause), MOST_NAME_CHARS).upper()
+    lines = [line(Span(f"{icon} FLEET: {cause}, {told.attempts:,} ATTEMPTS", "b"))]
+    if notes.is_repeat:
+        lines.append(line(Span(REPEAT, "i")))
+    executors = ", ".join(f"{name} {number:,}" for name, number in told.executors.items())
+    lines.append(line(f"Executor: {shortened(executors, MOST_LISTED_CHARS)}"))
+    if told.over:
+        lines.append(line(f"Over: {told.over:,} of {told.attempts:,}"))
+    lines.append(line())
+    lines += [line(f"{alert.timestamp.astimezone(zone):%H:%M} ", shortened(alert.summary or alert.attempt_id, MOST_LISTED_CHARS)) for alert in told.first]
+    if rest := told.attempts - len(told.first):
+        lines.append(line(Span(f"and {rest:,} more: `agentwatch alerts` lists them all", "i")))
+    lines.append(line(Span(f"since {clock(told.first_at, zone)}, last seen {clock(told.last_at, zone)}", "i")))
+    lines += [line(note) for note in notes.lines]
+    return lines + (_details(last, zone) if notes.has_details else [])
+
+
 # ------------------------------------------------------------------------------------------------------------------ a digest
 
 
@@ -312,6 +372,12 @@ def digest(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:
     if told.is_repeat:
         lines.insert(1, line(Span(REPEAT, "i")))
     return lines
+
+
+def notice(text: str, *, is_repeat: bool) -> list[Line]:
+    """A message that is about no alert; its first line is its title."""
+    first, *rest = text.split("\n")
+    return [line(Span(first, "b")), *([line(Span(REPEAT, "i"))] if is_repeat else []), *(line(one) for one in rest)]
 
 
 def fitting(told: Digest, zone: tzinfo | None, max_age_h: float) -> list[Line]:

@@ -65,6 +65,37 @@ def topic(alert: Alert) -> str:
     return alert.episode_id
 
 
+FLEET_ATTEMPTS, FLEET_S = 3, 300.0
+"""So many attempts within so many seconds that alerts of one cause are one outage (docs/detection.md)."""
+
+OUTAGE = "fleet:"
+"""How the topic of an outage begins."""
+
+
+class Member(NamedTuple):
+    """A topic that may be part of an outage: whose attempt it is, and when it was told first, in seconds since the epoch."""
+
+    topic: str
+    attempt: str
+    at_s: float
+
+
+def cause(alert: Alert) -> str | None:
+    """What the alert may have in common with those of other attempts; None where it stands for itself, or is over."""
+    found = alert.detail.get("fleet")
+    return found if isinstance(found, str) and found and alert.status is not Status.RECOVERED else None
+
+
+def outage(own: Member, others: Iterable[Member]) -> list[Member]:
+    """Those that make an outage together with `own`, which is one of them; none where they are too few, or too far apart."""
+    members = sorted({own, *others}, key=lambda one: one.at_s)
+    for first in members:
+        inside = [one for one in members if first.at_s <= one.at_s <= first.at_s + FLEET_S]
+        if own in inside and len({one.attempt for one in inside}) >= FLEET_ATTEMPTS:
+            return inside
+    return []
+
+
 def _identity(text: str) -> str:
     """The same for the same id, another for another: what is cut or redacted has a digest behind it, or two alerts could become one."""
     shown = safe(text, LONGEST_NAME)

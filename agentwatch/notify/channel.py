@@ -1,5 +1,6 @@
 """What a courier hands to a channel, and what may come of it."""
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -10,7 +11,7 @@ from agentwatch.core.taps import Keyboard
 
 
 class Job(NamedTuple):
-    """A message to be sent, or, where `remote` names one, to be edited."""
+    """A message to be sent, or, where `remote` names one, to be edited. A channel that can sends the document with it."""
 
     target: Target
     card: int
@@ -19,6 +20,7 @@ class Job(NamedTuple):
     keyboard: Keyboard = ()
     remote: str | None = None
     is_silent: bool = False
+    document: Path | None = None
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -6,14 +6,15 @@ it is; one that may have arrived is sent again with a mark.
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import NamedTuple
 
-from agentwatch.core.cards import Digest, Line, Notes, card, fitting
-from agentwatch.core.notices import DIGEST, MINUTE_S, Bucket, Gate, Limits, Target, Wait, backoff, decide, is_muted, quiet_until, topic
+from agentwatch.core.cards import Digest, Line, Notes, card, fitting, fleet, notice, together
+from agentwatch.core.notices import DIGEST, MINUTE_S, OUTAGE, Bucket, Gate, Limits, Member, Target, Wait, backoff, cause, decide, is_muted, quiet_until, topic
 from agentwatch.core.taps import Keyboard, keyboard
 from agentwatch.model import Alert, Severity, Status
 from agentwatch.notify.channel import Blocked, Delivered, Gone, Job, Moved, NotSent, Outcome, Refused, Unsure
-from agentwatch.notify.outbox import Card, Outbox, Standing, State
+from agentwatch.notify.outbox import PAGE, TEXT, Card, Outbox, Standing, State
 
 BLOCKED_S = 300.0
 FOREVER_S = 3600.0
@@ -197,7 +198,8 @@ class Courier:
         lines = self.lines(found)
         first, keys = self._outbox.alert(found.first) if found.first is not None else None, self._keys(target, found)
         is_silent = is_silent or (first is not None and first.severity is Severity.LOW)
-        return Job(target, found.id, found.version, lines, keys, found.remote, is_silent)
+        document = Path(found.notes[PAGE]) if found.notes.get(PAGE) else None
+        return Job(target, found.id, found.version, lines, keys, found.remote, is_silent, document)
 
     def _keys(self, target: Target, found: Card) -> Keyboard:
         if not target.can_edit or found.last is None:
@@ -210,7 +212,11 @@ class Courier:
         if found.first is not None and found.last is not None:
             actions = [f"▶ {name}: {said}" for name, said in self._outbox.actions_of(found.id, MOST_ACTIONS)]
             notes = Notes((*actions, *found.notes.values()), found.is_repeat, found.has_details)
+            if (found.topic or "").startswith(OUTAGE) and (outage := together(self._outbox.alerts_of(found.id))).attempts > 1:
+                return fleet(outage, self._outbox.alert(found.last), notes, self._zone)
             return card(self._outbox.alert(found.first), self._outbox.alert(found.last), notes, self._zone)
+        if TEXT in found.notes:
+            return notice(found.notes[TEXT], is_repeat=found.is_repeat)
         about = self._outbox.span_of(found.id)
         first_at, last_at = (datetime.fromtimestamp(at, UTC) for at in about) if about else (None, None)
         told = Digest(self._outbox.tallies(found.id), self._outbox.worst(found.id, MOST_LISTED), first_at, last_at, found.old, found.is_repeat)
@@ -230,10 +236,11 @@ class _Lane:
 
 def enqueue(outbox: Outbox, seq: int, alert: Alert, targets: Iterable[Target], now: float) -> None:
     """Have those targets told of a new alert that want to be, and that did not mute it."""
-    about = topic(alert)
+    own = topic(alert)
     for target in targets:
         if not target.wants(alert):
             continue
+        about = outbox.topic_of(target.name, own)
         standing = outbox.standing(target.name, about)
         if standing is Standing.UNKNOWN and alert.status is Status.RECOVERED:
             continue
@@ -243,4 +250,6 @@ def enqueue(outbox: Outbox, seq: int, alert: Alert, targets: Iterable[Target], n
         if standing is not Standing.MESSAGE and is_muted(alert, outbox.mutes(target.name, now), now):
             outbox.count("muted")
             continue
+        if standing is Standing.UNKNOWN and (shared := cause(alert)):
+            about = outbox.join(target.name, seq, Member(own, alert.attempt_id, alert.timestamp.timestamp()), shared, can_edit=target.can_edit)
         outbox.deliver(target.name, seq, about, alert, can_edit=target.can_edit)

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 
 from agentwatch.core.cards import Tally
-from agentwatch.core.notices import RANK, Mute, Queue, Sent
+from agentwatch.core.notices import FLEET_S, OUTAGE, RANK, Member, Mute, Queue, Sent, outage
 from agentwatch.errors import StorageError
 from agentwatch.model import Alert, Severity
 from agentwatch.notify.feed import FeedCursor
 
 NAME = "notify.sqlite"
-VERSION = 1
+VERSION = 2
 KEPT_S = 14 * 86_400.0
 """So long alerts and messages are remembered after all is done with them."""
 
@@ -54,11 +54,19 @@ CREATE TABLE post (target TEXT NOT NULL, seq INTEGER NOT NULL, tries INTEGER NOT
 CREATE INDEX post_due ON post (target, due_s);
 CREATE TABLE action (seq INTEGER PRIMARY KEY, name TEXT NOT NULL, attempt TEXT NOT NULL, state TEXT NOT NULL, said TEXT NOT NULL, at_s REAL NOT NULL);
 CREATE INDEX action_attempt ON action (attempt, at_s);
+CREATE TABLE fleet (
+    target TEXT NOT NULL, topic TEXT NOT NULL, cause TEXT NOT NULL, attempt TEXT NOT NULL, at_s REAL NOT NULL, outage TEXT, PRIMARY KEY (target, topic)
+) WITHOUT ROWID;
+CREATE INDEX fleet_cause ON fleet (target, cause, at_s);
 CREATE TABLE mute (target TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, until_s REAL NOT NULL, PRIMARY KEY (target, kind, value)) WITHOUT ROWID;
 """
 
 OLD, DROPPED, POSTED = -1, -2, -3
 """The cards of deliveries that are in no message: only counted for their age, muted while they waited, or posted to a web address."""
+
+
+TEXT, PAGE = "text", "page"
+"""The notes of a message that is about no alert: all that it says, and the path of the file that goes with it."""
 
 
 class Standing(Enum):
@@ -222,6 +230,42 @@ class Outbox:
             if card:
                 self._database.execute("UPDATE card SET last = ?, version = version + 1 WHERE id = ?", (seq, card[0]))
 
+    def topic_of(self, target: str, topic: str) -> str:
+        """What `target` is told the topic in: an outage that it is a part of, else itself."""
+        row = self._one("SELECT outage FROM fleet WHERE target = ? AND topic = ?", target, topic)
+        return row[0] if row and row[0] else topic
+
+    def join(self, target: str, seq: int, member: Member, cause: str, *, can_edit: bool = True) -> str:
+        """What a new topic of that cause is told in. With the one that makes an outage of them, the others are moved into its message.
+
+        What stands in a digest stays there: it is counted in it. So does, for a channel that cannot edit, what was told.
+        """
+        near = (target, cause, member.at_s - FLEET_S, member.at_s + FLEET_S)
+        with self.transaction():
+            rows = self._database.execute(
+                "SELECT topic, attempt, at_s, outage FROM fleet WHERE target = ? AND cause = ? AND at_s BETWEEN ? AND ?", near
+            ).fetchall()
+            running = next((outage for *_, outage in reversed(rows) if outage), None)
+            parts = [] if running else outage(member, (Member(*row) for *row, _ in rows))
+            about = running or (f"{OUTAGE}{seq}" if parts else None)
+            row = (target, member.topic, cause, member.attempt, member.at_s, about)
+            self._database.execute("INSERT OR REPLACE INTO fleet VALUES (?, ?, ?, ?, ?, ?)", row)
+            for part in parts:
+                self._database.execute("UPDATE fleet SET outage = ? WHERE target = ? AND topic = ?", (about, target, part.topic))
+                self._move(target, part.topic, str(about), f"↪ told with others in one message: {cause}", can_edit=can_edit)
+        return about or member.topic
+
+    def _move(self, target: str, topic: str, into: str, note: str, *, can_edit: bool) -> None:
+        """Have alerts that wait, or have a message of their own, told anew in that of another topic."""
+        self._database.execute("UPDATE delivery SET topic = ? WHERE target = ? AND topic = ? AND card IS NULL", (into, target, topic))
+        cards = "SELECT id, state, is_repeat FROM card WHERE target = ? AND topic = ? AND state != ?"
+        for card, state, is_repeat in self._database.execute(cards, (target, topic, State.DEAD)).fetchall() if can_edit else ():
+            self._database.execute("UPDATE delivery SET topic = ?, card = NULL WHERE target = ? AND card = ?", (into, target, card))
+            if state == State.READY and not is_repeat:
+                self._database.execute("DELETE FROM card WHERE id = ?", (card,))
+            else:
+                self.note(card, "fleet", note)
+
     def standing(self, target: str, topic: str) -> Standing:
         """Where `target` knows the topic from."""
         row = self._one("SELECT card FROM delivery WHERE target = ? AND topic = ? ORDER BY seq DESC LIMIT 1", target, topic)
@@ -276,6 +320,12 @@ class Outbox:
             self._database.execute("DELETE FROM counted WHERE name = ?", (f"old:{target}",))
             self._database.execute("UPDATE delivery SET card = ? WHERE target = ? AND card IS NULL", (card, target))
         return self.card(card)
+
+    def announce(self, target: str, topic: str, text: str, page: str, now: float) -> None:
+        """Have `target` sent a text that is about no alert, and the file at `page` with it where that is not empty."""
+        with self.transaction():
+            made = "INSERT INTO card (target, topic, state, made_s, notes) VALUES (?, ?, ?, ?, ?)"
+            self._database.execute(made, (target, topic, State.READY, now, _encode({TEXT: text, PAGE: page}).decode()))
 
     def _made(self, target: str, topic: str | None, now: float, *, first: int | None = None, last: int | None = None, old: int = 0) -> int:
         made = self._database.execute(
@@ -377,6 +427,11 @@ class Outbox:
         """The alerts that a message tells of."""
         return [identity for (identity,) in self._database.execute("SELECT id FROM delivery JOIN alert USING (seq) WHERE card = ? ORDER BY seq", (card,))]
 
+    def alerts_of(self, card: int) -> Iterator[Alert]:
+        """The alerts that a message tells of, in the order of arrival."""
+        rows = self._database.execute("SELECT line FROM delivery JOIN alert USING (seq) WHERE card = ? ORDER BY seq", (card,))
+        return (_decode(line) for (line,) in rows)
+
     def waiting(self, target: str) -> int:
         """How many alerts `target` is still to be told of."""
         unsent = "SELECT id FROM card WHERE target = ? AND state IN (0, 1)"
@@ -474,6 +529,7 @@ class Outbox:
                 "DELETE FROM card WHERE made_s < ? AND state > 1",
                 "DELETE FROM delivery WHERE seq IN (SELECT seq FROM alert WHERE seen_s < ?) AND card IS NOT NULL AND card NOT IN (SELECT id FROM card)",
                 "DELETE FROM mute WHERE until_s < ?",
+                "DELETE FROM fleet WHERE at_s < ?",
                 "DELETE FROM action WHERE at_s < ?",
                 "DELETE FROM alert WHERE seen_s < ? AND seq NOT IN (SELECT seq FROM delivery) AND seq NOT IN (SELECT seq FROM post)",
             ):

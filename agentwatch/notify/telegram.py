@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, Message, Update
@@ -21,6 +22,8 @@ POLL_S = 30
 ANSWER_S = 20.0
 CONNECT_S = 5.0
 MOST_ANSWER_CHARS = 190
+MOST_CAPTION_UNITS, MOST_DOCUMENT_BYTES = 1024, 45_000_000
+"""What Telegram takes; of documents 50 MB."""
 
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{3,}")
 _NEVER_LEFT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"})
@@ -100,20 +103,31 @@ class Telegram:
 
     async def deliver(self, job: Job) -> Outcome:
         """Send or edit once; where its marks are not understood once more as plain text, and without a topic that is gone."""
-        return await self.send(job.target.chat, job.target.topic_id, job.lines, job.keyboard, job.remote, is_silent=job.is_silent)
+        return await self.send(job.target.chat, job.target.topic_id, job.lines, job.keyboard, job.remote, is_silent=job.is_silent, document=job.document)
 
     async def send(
-        self, chat: int, topic_id: int | None, lines: list[Line], keyboard: Keyboard = (), remote: str | None = None, *, is_silent: bool = False
+        self,
+        chat: int,
+        topic_id: int | None,
+        lines: list[Line],
+        keyboard: Keyboard = (),
+        remote: str | None = None,
+        *,
+        is_silent: bool = False,
+        document: Path | None = None,
     ) -> Outcome:
         """As `deliver`, for what is in no outbox."""
+        attached = _content(document)
         for is_plain in (False, True):
             try:
+                if attached is not None and document is not None and not is_plain:
+                    return Delivered(await self._upload(chat, topic_id, lines, document.name, attached, is_silent=is_silent))
                 return Delivered(await self._request(chat, topic_id, lines, keyboard, remote, is_silent=is_silent, is_plain=is_plain))
             except BadRequest as error:
                 outcome = self._bad_request(error, remote)
                 if isinstance(outcome, Refused) and topic_id is not None and _is_one_of(error, _NO_TOPIC):
                     note = line(f"(sent here because topic {topic_id} is gone or closed)")
-                    return await self.send(chat, None, [*lines, note], keyboard, remote, is_silent=is_silent)
+                    return await self.send(chat, None, [*lines, note], keyboard, remote, is_silent=is_silent, document=document)
                 if is_plain or not isinstance(outcome, Refused):
                     return outcome
             except TelegramError as error:
@@ -135,6 +149,19 @@ class Telegram:
             await self._bot.edit_message_text(message_id=int(remote), **common)
             return remote
         sent = await self._bot.send_message(message_thread_id=topic_id, disable_notification=is_silent, **common)
+        return str(sent.message_id)
+
+    async def _upload(self, chat: int, topic_id: int | None, lines: list[Line], name: str, content: bytes, *, is_silent: bool) -> str:
+        """A file with the lines below it: one message, so that both arrive or neither."""
+        sent = await self._bot.send_document(
+            chat,
+            content,
+            caption=as_html(lines, MOST_CAPTION_UNITS),
+            parse_mode=ParseMode.HTML,
+            filename=name,
+            message_thread_id=topic_id,
+            disable_notification=is_silent,
+        )
         return str(sent.message_id)
 
     def _bad_request(self, error: BadRequest, remote: str | None) -> Outcome:
@@ -206,6 +233,14 @@ class _Hidden(logging.Filter):
         if self._secret in text:
             record.msg, record.args = text.replace(self._secret, "[token]"), ()
         return True
+
+
+def _content(document: Path | None) -> bytes | None:
+    """The file; None where there is none, or one that is larger than Telegram takes."""
+    try:
+        return document.read_bytes() if document is not None and document.stat().st_size <= MOST_DOCUMENT_BYTES else None
+    except OSError:
+        return None
 
 
 def _is_one_of(error: Exception, texts: tuple[str, ...]) -> bool:

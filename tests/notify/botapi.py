@@ -1,6 +1,6 @@
 """A Bot API on loopback, as strict as the real one where that matters, and as unreliable as one likes.
 
-Methods: getMe, sendMessage, editMessageText, answerCallbackQuery, getUpdates (long polls, offsets, 409 for a second poller). It reads Telegram's
+Methods: getMe, sendMessage, sendDocument, editMessageText, answerCallbackQuery, getUpdates (long polls, offsets, 409 for a second poller). It reads Telegram's
 HTML, counts UTF-16 units, knows topics, and answers each request with the fault that stands next in `faults` or that `choose` draws.
 """
 
@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections import deque
+from email.parser import BytesParser
 from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl
@@ -106,12 +107,12 @@ class BotApi:
             return _cut(handler)
         body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
         token, _, method = handler.path.removeprefix("/bot").partition("/")
-        values = {name: _value(text) for name, text in parse_qsl(body.decode(), keep_blank_values=True)}
+        values = _values(handler.headers.get("content-type", ""), body)
         try:
             _check(token)
             if method == "getUpdates":
                 return _answer(handler, 200, {"ok": True, "result": self._get_updates(values)})
-            if method not in ("sendMessage", "editMessageText"):
+            if method not in ("sendMessage", "sendDocument", "editMessageText"):
                 return _answer(handler, 200, {"ok": True, "result": self._other(method, values)})
             with self.lock:
                 self.requests.append((at, method, values))
@@ -120,7 +121,7 @@ class BotApi:
                 return _cut(handler)
             self._refuse(fault)
             with self.lock:
-                result = self._send(values) if method == "sendMessage" else self._edit(values)
+                result = self._edit(values) if method == "editMessageText" else self._send(values)
             if fault == LOST:
                 return _cut(handler)
             if fault == GATEWAY:
@@ -145,7 +146,7 @@ class BotApi:
             raise RefusalError(403, "Forbidden: bot was blocked by the user")
 
     def _text(self, values):
-        text = values.get("text")
+        text = values.get("caption" if "document" in values else "text")
         if not isinstance(text, str):
             text = json.dumps(text) if text is not None else ""
         if values.get("parse_mode") == "HTML":
@@ -157,7 +158,7 @@ class BotApi:
             shown = text
         if not shown.strip():
             raise RefusalError(400, "Bad Request: message text is empty")
-        if units(shown) > 4096:
+        if units(shown) > (1024 if "document" in values else 4096):
             raise RefusalError(400, "Bad Request: message is too long")
         for row in (values.get("reply_markup") or {}).get("inline_keyboard", ()):
             for button in row:
@@ -179,6 +180,7 @@ class BotApi:
             "id": len(self.messages) + 1,
             "text": shown,
             "html": values.get("text"),
+            "document": values.get("document"),
             "at": time.time(),
             "edits": [],
             "keyboard": (values.get("reply_markup") or {}).get("inline_keyboard"),
@@ -259,6 +261,20 @@ class BotApi:
 def _check(token):
     if token != TOKEN:
         raise RefusalError(401, "Unauthorized")
+
+
+def _values(kind, body):
+    """The fields of a request; a file is its name and content."""
+    if not kind.startswith("multipart/"):
+        return {name: _value(text) for name, text in parse_qsl(body.decode(), keep_blank_values=True)}
+    parts = {}
+    for part in BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body).get_payload():
+        name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        parts[name] = (part.get_filename(), content) if part.get_filename() else _value(content.decode())
+    for name, value in parts.items():
+        if isinstance(value, str) and value.startswith("attach://"):
+            parts[name] = parts[value.removeprefix("attach://")]
+    return parts
 
 
 def _value(text):

@@ -478,3 +478,109 @@ def test_whatever_happens_every_alert_is_told_and_a_second_message_is_marked(tmp
         about = [text for text in new if f"Attempt: attempt-{alert}\n" in text or f"Attempt: attempt-{alert}-" in text]
         assert about, f"attempt-{alert} is lost"
         assert all(REPEAT in text for text in about[1:])
+
+
+# ------------------------------------------------------------------------------------------------------------------ outages
+
+
+def limited(desk, number, **more):
+    desk.alert(number, fleet="usage limit of codex", kind="limit_reached", **more)
+
+
+def test_an_outage_of_three_attempts_is_one_message_that_further_ones_edit(desk):
+    """The first two were told by themselves, and say where they are told now."""
+    for number in range(1, 6):
+        limited(desk, number)
+        desk.run(60)
+    assert [text.splitlines()[0] for text in texts(desk)] == ["❌ LIMIT REACHED", "❌ LIMIT REACHED", "❌ FLEET: USAGE LIMIT OF CODEX, 5 ATTEMPTS"]
+    assert all(text.splitlines()[-1] == "↪ told with others in one message: usage limit of codex" for text in texts(desk)[:2])
+    assert "Executor: CODEX 5" in texts(desk)[2]
+    assert all(f"attempt-{number} is" in texts(desk)[2] for number in range(1, 6))
+    for number in range(1, 6):
+        desk.take(alert_line(f"{number}-over", at_s=desk.now, kind="limit_reached", episode=f"id-{number}", attempt_id=f"attempt-{number}", status="recovered"))
+        desk.run(5)
+    assert texts(desk)[2].startswith("✅ FLEET: USAGE LIMIT OF CODEX, 5 ATTEMPTS\nExecutor: CODEX 5\nOver: 5 of 5\n")
+    assert len(desk.sent) == 3
+
+
+def test_what_waits_is_told_in_the_outage_alone(desk):
+    """Three at once are one message."""
+    for number in range(1, 4):
+        limited(desk, number)
+    desk.run(60)
+    assert [text.splitlines()[0] for text in texts(desk)] == ["❌ FLEET: USAGE LIMIT OF CODEX, 3 ATTEMPTS"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "messages"),
+    [
+        pytest.param([(1, 0), (1, 10), (1, 20)], 3, id="one attempt"),
+        pytest.param([(1, 0), (2, 10)], 2, id="two attempts"),
+        pytest.param([(1, 0), (2, 160), (3, 320)], 3, id="too far apart"),
+        pytest.param([(1, 0), (2, 150), (3, 300)], 1, id="just within five minutes"),
+        pytest.param([(1, 0), (2, 150), (3, 300), (4, 590), (5, 880)], 1, id="an outage that goes on"),
+        pytest.param([(1, 0), (2, 150), (3, 300), (4, 601)], 2, id="after it"),
+        pytest.param([(3, 300), (1, 0), (2, 150)], 1, id="not in the order of time"),
+    ],
+)
+def test_three_attempts_within_five_minutes_are_an_outage(desk, steps, messages):
+    """As docs/detection.md has it, by the times of the alerts."""
+    desk.now += 900
+    for number, (attempt, at_s) in enumerate(steps):
+        limited(desk, number, attempt_id=f"attempt-{attempt}", at_s=NOW + 300 + at_s)
+    desk.limits = Limits(late_s=1e9)
+    desk.start()
+    desk.run(60)
+    assert len(desk.sent) == messages
+
+
+def test_an_episode_that_changes_its_type_changes_the_title_of_its_message(desk):
+    """From a loop of errors to a session that failed: one message."""
+    desk.alert(1, episode="e")
+    desk.carry()
+    desk.alert(2, episode="e", kind="failed_session_high_errors")
+    desk.carry()
+    assert [text.splitlines()[0] for text in texts(desk)] == ["❌ SESSION FAILED WITH MANY ERRORS"]
+
+
+FLEET_STEPS = st.lists(
+    st.sampled_from(["codex", "codex", "claude", "again", "end", "ok", "ok", "not", "unsure", "crash sent", "crash", "minute", "hour"]), max_size=50
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=FLEET_STEPS, can_edit=st.booleans())
+def test_whatever_happens_each_alert_is_counted_in_exactly_one_message(tmp_path_factory, steps, can_edit):
+    """Outages among faults, crashes and digests: no alert is lost, none is counted twice, and its attempt is named where it is counted."""
+    desk = Desk(tmp_path_factory.mktemp("desk") / NAME, Target(name="telegram:7", chat=7, can_edit=can_edit), limits=Limits(storm_per_min=4, max_age_s=1e9))
+    number = 0
+    for step in steps:
+        if step in ("codex", "claude"):
+            number += 1
+            desk.alert(number, fleet=f"usage limit of {step}", executor=step)
+        elif step in ("again", "end") and number:
+            status = "escalated" if step == "again" else "recovered"
+            desk.alert(f"{number}-{step}-{desk.now}", attempt_id=f"attempt-{number}", episode=f"id-{number}", status=status)
+        elif step == "crash":
+            desk.start()
+        elif step in ("minute", "hour"):
+            desk.now += 61 if step == "minute" else 3600
+        elif isinstance(job := desk.next(), Job):
+            delivered = desk.deliver(job) if step in ("ok", "crash sent") else None
+            if step == "crash sent":
+                desk.start()
+            else:
+                desk.settle(job, {"ok": delivered, "unsure": Unsure("cut"), "not": NotSent("no")}[step])
+    desk.run(1000)
+    database = desk.outbox._database
+    told = database.execute(
+        "SELECT alert.id, card.id, card.state FROM alert LEFT JOIN delivery USING (seq) LEFT JOIN card ON card.id = delivery.card"
+    ).fetchall()
+    assert len(told) == desk.outbox.last_seq()
+    for identity, card, state in told:
+        assert state == State.SENT, identity
+        text = as_text(desk.courier.lines(desk.outbox.card(card)))
+        assert f"attempt-{identity.removeprefix('id-').split('-')[0]}" in text or " more: " in text
+    for (card,) in database.execute("SELECT id FROM card WHERE topic LIKE 'fleet:%'").fetchall():
+        attempts = {alert.attempt_id for alert in desk.outbox.alerts_of(card)}
+        assert len(attempts) == 1 or f", {len(attempts)} ATTEMPTS" in as_text(desk.courier.lines(desk.outbox.card(card)))

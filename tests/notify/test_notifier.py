@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -214,6 +215,7 @@ def test_commands_are_answered(place, api, line):
             ("/status", "not running"),
             ("/alerts 5", "attempt-1 is in an error loop"),
             ("/summary", "1 error_loop"),
+            ("/summary", "No sessions are known"),
             ("/mute attempt attempt-9 1h", "🔇 attempt attempt-9 muted until"),
             ("/mute", "attempt attempt-9 until"),
             ("/mute off", "nothing is muted"),
@@ -226,6 +228,22 @@ def test_commands_are_answered(place, api, line):
         api.say("hello, bot")
         api.say(said)
         assert expected in messages(api, number)[-1]["text"]
+
+
+def test_summary_has_the_figures_of_the_week_for_a_phone(place, api, line):
+    """Those of `agentwatch summary --days 7`, from what is stored; taps are answered while they are made."""
+    at = datetime.now(UTC) - timedelta(days=1)
+    place.write(line(1))
+    stored = [
+        {"timestamp": at.isoformat(), "attempt_id": f"a{number}", "outcome": {"status": status}, "metrics": {"cost_usd": 1.5, "duration_ms": 60_000}}
+        for number, status in enumerate(["success", "success", "success", "failed"])
+    ]
+    (place.logs / "agent-metrics.jsonl").write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in stored))
+    place.start()
+    messages(api, 1)
+    api.say("/summary")
+    text = messages(api, 2)[-1]["text"]
+    assert text.splitlines() == ["The last 7 days", "Sessions: 4 (1 failed)", "Success: 75.0 %", "Cost: $6.00", "Incidents: 1", "  1 error_loop"]
 
 
 def test_strangers_and_forged_taps_are_ignored(place, api, line):
