@@ -89,6 +89,8 @@ def cause(alert: Alert) -> str | None:
 def outage(own: Member, others: Iterable[Member]) -> list[Member]:
     """Those that make an outage together with `own`, which is one of them; none where they are too few, or too far apart."""
     members = sorted({own, *others}, key=lambda one: one.at_s)
+    if len({one.attempt for one in members}) < FLEET_ATTEMPTS:
+        return []
     for first in members:
         inside = [one for one in members if first.at_s <= one.at_s <= first.at_s + FLEET_S]
         if own in inside and len({one.attempt for one in inside}) >= FLEET_ATTEMPTS:

@@ -240,13 +240,13 @@ class Outbox:
 
         What stands in a digest stays there: it is counted in it. So does, for a channel that cannot edit, what was told.
         """
-        near = (target, cause, member.at_s - FLEET_S, member.at_s + FLEET_S)
+        near = "FROM fleet WHERE target = ? AND cause = ? AND at_s BETWEEN ? AND ?"
+        values = (target, cause, member.at_s - FLEET_S, member.at_s + FLEET_S)
         with self.transaction():
-            rows = self._database.execute(
-                "SELECT topic, attempt, at_s, outage FROM fleet WHERE target = ? AND cause = ? AND at_s BETWEEN ? AND ?", near
-            ).fetchall()
-            running = next((outage for *_, outage in reversed(rows) if outage), None)
-            parts = [] if running else outage(member, (Member(*row) for *row, _ in rows))
+            found = self._one(f"SELECT outage {near} AND outage IS NOT NULL ORDER BY at_s DESC LIMIT 1", *values)
+            running = found[0] if found else None
+            others = () if running else self._database.execute(f"SELECT topic, attempt, at_s {near}", values).fetchall()
+            parts = [] if running else outage(member, (Member(*row) for row in others))
             about = running or (f"{OUTAGE}{seq}" if parts else None)
             row = (target, member.topic, cause, member.attempt, member.at_s, about)
             self._database.execute("INSERT OR REPLACE INTO fleet VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -268,7 +268,8 @@ class Outbox:
 
     def standing(self, target: str, topic: str) -> Standing:
         """Where `target` knows the topic from."""
-        row = self._one("SELECT card FROM delivery WHERE target = ? AND topic = ? ORDER BY seq DESC LIMIT 1", target, topic)
+        # Left to itself SQLite goes through all deliveries, the newest first.
+        row = self._one("SELECT card FROM delivery INDEXED BY delivery_topic WHERE target = ? AND topic = ? ORDER BY seq DESC LIMIT 1", target, topic)
         if row is None:
             return Standing.UNKNOWN
         if row[0] is None:
