@@ -43,7 +43,9 @@ def test_the_texts_and_the_outcome_arrive(name):
     assert decoder.detail(status).new_status == "inreview"
     ended = decoder.detail(end)
     assert (ended.completion_status, ended.outcome.status, ended.cost_usd, ended.duration_ms) == ("success", "completed", 0.25, 4321)
-    assert decoder.context(start) == Context(task_id="T-1", task_title="[m] Fix", executor="CODEX", model="gpt-5.1-codex", branch="ve/a1-fix")
+    assert decoder.context(start) == Context(
+        task_id="T-1", task_title="[m] Fix", executor="CODEX", executor_variant="DEFAULT", model="gpt-5.1-codex", branch="ve/a1-fix"
+    )
 
 
 def test_a_file_that_two_versions_have_written_is_read_whole():
