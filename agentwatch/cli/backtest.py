@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from agentwatch.cli.common import as_json as json_text
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home
 from agentwatch.errors import UsageError
 
@@ -50,8 +51,6 @@ def backtest(
     after = load(cwd=Path.cwd(), environ=os.environ, home=home(), flags=common | values, config=other or config)
     found = run(before, after, os.environ, home(), datetime.now(UTC) - timedelta(days=days))
     if as_json:
-        import msgspec
-
-        print(msgspec.json.encode(found).decode())
+        print(json_text(found))
     else:
         show(page(found), sys.stdout)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from agentwatch.cli.common import load, say
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -53,10 +54,9 @@ def execute(
     """
     from agentwatch.apps.exec import Patience, Runner
     from agentwatch.apps.record import Judging, Recorder, Subject, executor_of, model_of
-    from agentwatch.cli.main import _load, _say
 
     idle_s, grace_s = _seconds("--max-idle", max_idle), _seconds("--grace", grace)
-    loaded = _load(log_dir, config)
+    loaded = load(log_dir, config)
     logs = loaded.settings.logs
     if run:
         os.environ["AGENTWATCH_RUN"] = run  # read by our logger, and by those that the agent itself calls
@@ -70,7 +70,7 @@ def execute(
     )
     stops = on_alert is OnAlert.STOP
     judging = Judging(loaded, max_cost, heeds_alerts=stops) if stops or max_cost is not None else None
-    runner = Runner(command, Recorder(subject, judging), Patience(idle_s, grace_s or 0.0), lambda message: _say(f"agentwatch: {message}"))
+    runner = Runner(command, Recorder(subject, judging), Patience(idle_s, grace_s or 0.0), lambda message: say(f"agentwatch: {message}"))
     return runner.run()
 
 

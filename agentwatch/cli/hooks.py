@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from agentwatch.cli.common import load
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -35,9 +36,8 @@ def print_settings(
     """
     if agent != "claude-code":
         raise UsageError(f"`{agent}` has no hooks that are understood", hint="it is `claude-code`")
-    from agentwatch.cli.main import _load
 
-    directory = _load(log_dir, config).settings.logs.dir
+    directory = load(log_dir, config).settings.logs.dir
     # This very program, since others of its name are about. An exit code of 2 would have Claude Code go on working instead of stopping.
     command = shlex.join([sys.executable, "-m", "agentwatch", "log", "hook", "claude-code", "--log-dir", str(Path(directory).absolute())])
     hook = {"type": "command", "command": f"{command} >/dev/null 2>&1 || true", "timeout": TIMEOUT_S}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentwatch.cli.common import load
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -252,9 +253,7 @@ def _write(attempt: str, lane: str | None, run: str | None, log_dir: Path | None
 
 def _place(log_dir: Path | None, config: Path | None) -> dict[str, Any]:
     """Where the daemon looks, by the same settings."""
-    from agentwatch.cli.main import _load
-
-    logs = _load(log_dir, config).settings.logs
+    logs = load(log_dir, config).settings.logs
     return {"log_dir": logs.dir, "enabled": logs.logging_enabled}
 
 

@@ -16,13 +16,15 @@ from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import notify as notify_
 from agentwatch.cli import reports, watching
+from agentwatch.cli.common import as_json as json_text
+from agentwatch.cli.common import load, say
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
 from agentwatch.errors import AgentwatchError, UsageError
 
 if TYPE_CHECKING:
-    from agentwatch.settings import Loaded
+    pass
 
 ORDER = ("run", "notify", "tail", "alerts", "status", "doctor", "summary", "report", "replay", "backtest", "exec", "log", "hooks", "rotate", "demo")
 """Of the commands in the help: what is used first stands first."""
@@ -63,7 +65,7 @@ def _top(context: typer.Context, *, version: Annotated[bool, typer.Option("--ver
         print(f"agentwatch {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        _say(context.get_help())
+        say(context.get_help())
         raise typer.Exit(2)
     try:
         Path.cwd()
@@ -104,16 +106,16 @@ def run(
     if with_notify and once:
         raise UsageError("`--with-notify` is for a daemon", hint="leave out `--once`, or call `agentwatch notify` afterwards")
     if once:
-        loaded = _load(log_dir, config)
-        fresh = daemon.once(loaded, os.environ, home(), end, _say)
-        _say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
+        loaded = load(log_dir, config)
+        fresh = daemon.once(loaded, os.environ, home(), end, say)
+        say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
         return 0
-    watching = daemon.Daemon(lambda: _load(log_dir, config), os.environ, home(), _say)
+    watching = daemon.Daemon(lambda: load(log_dir, config), os.environ, home(), say)
     if not with_notify:
         return watching.run()
     from agentwatch.apps.supervise import Supervised
 
-    with Supervised(log_dir, config, os.environ, _say):
+    with Supervised(log_dir, config, os.environ, say):
         return watching.run()
 
 
@@ -132,9 +134,9 @@ def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     from agentwatch.apps.status import look, page
     from agentwatch.ui.page import show
 
-    health = look(_load(log_dir, config).settings.logs.dir)
+    health = look(load(log_dir, config).settings.logs.dir)
     if as_json:
-        print(_json(health))
+        print(json_text(health))
     else:
         show(page(health), sys.stdout)
     return 0 if health.running else 1
@@ -155,15 +157,15 @@ def doctor(
     from agentwatch.apps.doctor import examine, page
     from agentwatch.ui.page import show
 
-    report = examine(lambda: _load(log_dir, config), log_dir, os.environ, home())
+    report = examine(lambda: load(log_dir, config), log_dir, os.environ, home())
     if send_test:
         import asyncio
 
         from agentwatch.apps.sendtest import send_test as send
 
-        report.checks += asyncio.run(send(_load(log_dir, config), os.environ))
+        report.checks += asyncio.run(send(load(log_dir, config), os.environ))
     if as_json:
-        print(_json(report))
+        print(json_text(report))
     else:
         show(page(report), sys.stdout)
     return report.exit_code
@@ -193,10 +195,10 @@ def alerts(
     from agentwatch.apps.alerts import page, read
     from agentwatch.ui.page import show
 
-    directory = _load(log_dir, config).settings.logs.dir
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, tell=_say)
+    directory = load(log_dir, config).settings.logs.dir
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, tell=say)
     if not found:
-        _say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
+        say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
     for alert in found:
         if as_json:
             print(as_line(alert))
@@ -263,9 +265,9 @@ def _forget_output() -> None:
 
 
 def _refuse(message: str, hint: str | None, code: int) -> int:
-    _say(f"error: {message}")
+    say(f"error: {message}")
     if hint:
-        _say(f"\nhint: {hint}")
+        say(f"\nhint: {hint}")
     return code
 
 
@@ -273,25 +275,3 @@ def _refuse_usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "agentwatch"
     return _refuse(error.format_message(), f"see `{command} --help`", error.exit_code)
-
-
-def _load(log_dir: Path | None, config: Path | None) -> "Loaded":
-    from agentwatch.settings import load
-
-    return load(cwd=Path.cwd(), environ=os.environ, home=home(), flags={"logs.dir": log_dir}, config=config)
-
-
-def _json(value: object) -> str:
-    import msgspec
-
-    return msgspec.json.encode(value).decode()
-
-
-def _say(text: str) -> None:
-    # Past the buffer: a daemon whose messages go to a full disk goes on, and keeps nothing of them for later.
-    try:
-        os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding, "backslashreplace"))
-    except BrokenPipeError:
-        raise
-    except OSError:
-        return

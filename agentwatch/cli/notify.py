@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentwatch.cli.common import as_json as json_text
+from agentwatch.cli.common import load, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -34,9 +36,7 @@ def notify(
 
     Telegram, web addresses, commands and, with the extra `apprise`, other services. No alert is lost, whatever happens to the network or to the process: docs/notifications.md.
     """
-    from agentwatch.cli.main import _load, _say
-
-    loaded = _load(log_dir, config)
+    loaded = load(log_dir, config)
     if dry_run:
         _preview(loaded, as_json=as_json)
         return 0
@@ -45,7 +45,7 @@ def notify(
     from agentwatch.apps.notify import Notifier
 
     async def run() -> int:
-        notifier = Notifier(loaded, os.environ, _say)
+        notifier = Notifier(loaded, os.environ, say)
         if until_stdin_ends:
             loop = asyncio.get_running_loop()
 
@@ -61,13 +61,12 @@ def notify(
 
 def _preview(loaded: "Loaded", *, as_json: bool) -> None:
     from agentwatch.apps.preview import page, preview
-    from agentwatch.cli.main import _json, _say
     from agentwatch.ui.page import show
 
     messages = list(preview(loaded, os.environ, time.time()))
     if not messages:
-        _say("nothing would be sent now")
+        say("nothing would be sent now")
     for message in messages if as_json else ():
-        print(_json(message))
+        print(json_text(message))
     if not as_json:
         show(page(messages), sys.stdout)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentwatch.cli.common import as_json as json_text
+from agentwatch.cli.common import load, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment
 from agentwatch.errors import UsageError
 
@@ -63,17 +65,17 @@ def summary(
     Against the seven days before. Reads what the daemon stored of finished sessions; where there was no daemon, the logs. Times are UTC.
     """
     gc.disable()  # looking for garbage among 17,000 sessions that all stay takes a third of the time
-    loaded = _load(log_dir, config)
+    loaded = load(log_dir, config)
     if rebuild:
         from agentwatch.apps.history import rebuild as make
         from agentwatch.ui.progress import Progress
 
         with Progress("reading logs") as progress:
-            written = make(loaded, os.environ, home(), progress, _say)
-        _say(f"{written:,} {'session' if written == 1 else 'sessions'} stored")
+            written = make(loaded, os.environ, home(), progress, say)
+        say(f"{written:,} {'session' if written == 1 else 'sessions'} stored")
     found = _source(loaded, days, until, run, executor).summary()
     if as_json:
-        print(_json(found))
+        print(json_text(found))
         return
     from agentwatch.ui.page import show
     from agentwatch.ui.summary_page import page
@@ -103,9 +105,9 @@ def rotate(
     from agentwatch.apps.rotate import rotate as act
     from agentwatch.ui.page import show
 
-    actions = list(act(_load(log_dir, config).settings, datetime.now(UTC), dry_run=dry_run))
+    actions = list(act(load(log_dir, config).settings, datetime.now(UTC), dry_run=dry_run))
     if as_json:
-        print(_json(actions))
+        print(json_text(actions))
     else:
         show(page(actions, dry_run=dry_run), sys.stdout)
     return 0
@@ -129,7 +131,7 @@ def errors(
     html: Html = None,
 ) -> None:
     """Errors by what they have in common: how often, in which tasks, since when, and who has more than their share."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).errors(), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).errors(), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report executors", "agentwatch report executors CODEX CLAUDE --days 30"))
@@ -146,7 +148,7 @@ def executors(
     html: Html = None,
 ) -> None:
     """Executors side by side: success, first shots, duration, cost, tokens, and whether a difference is more than noise."""
-    _tell(_source(_load(log_dir, config), days, until, run, None).executors(names or ()), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, None).executors(names or ()), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report prompts", "agentwatch report prompts plan-first no-plan --days 30"))
@@ -164,7 +166,7 @@ def prompts(
     html: Html = None,
 ) -> None:
     """Prompts side by side, as for executors. A name is a tag, an executor's variant, or a prompt's id."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).prompts(names or ()), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).prompts(names or ()), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report tasks --failed-only", "agentwatch report tasks --json | jq '.[] | select(.attempts > 2)'"))
@@ -182,7 +184,7 @@ def tasks(
     html: Html = None,
 ) -> None:
     """Tasks: how often they were tried, why they failed, and what to plan better."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).tasks(failed_only=failed_only), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).tasks(failed_only=failed_only), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report backlog --top 5"))
@@ -200,7 +202,7 @@ def backlog(
     html: Html = None,
 ) -> None:
     """The tasks that deserve a look first: unsolved, tried often, costly."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).backlog(top), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).backlog(top), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report sessions --days 1", "agentwatch report sessions --json | jq '.[] | select(.cost_usd > 5)'"))
@@ -217,7 +219,7 @@ def sessions(
     html: Html = None,
 ) -> None:
     """Sessions one by one, the newest last."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).sessions(), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).sessions(), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report cost --by model", "agentwatch report cost --days 30 --html cost.html"))
@@ -235,7 +237,7 @@ def cost(
     html: Html = None,
 ) -> None:
     """What was spent, and what would have been cheaper."""
-    _tell(_source(_load(log_dir, config), days, until, run, executor).cost(by.value), as_json=as_json, as_csv=as_csv, html=html)
+    _tell(_source(load(log_dir, config), days, until, run, executor).cost(by.value), as_json=as_json, as_csv=as_csv, html=html)
 
 
 @report_app.command(epilog=examples("agentwatch report weekly", "agentwatch report weekly --output ~/reports"))
@@ -254,15 +256,15 @@ def weekly(
     """All of it for a week, saved as weekly-YYYY-MM-DD.json and .html."""
     from agentwatch.apps.reports import as_html, save, save_weekly, weekly_dir
 
-    found = _source(_load(log_dir, config), days, until, run, executor).weekly()
+    found = _source(load(log_dir, config), days, until, run, executor).weekly()
     if html is not None:
         save(html, as_html(found.report))
         return
     saved = save_weekly(found, output or weekly_dir(Path.cwd()))
     if as_json:
-        print(_json(found.found))
+        print(json_text(found.found))
     for path in saved:
-        _say(f"saved {path}")
+        say(f"saved {path}")
 
 
 def _source(loaded: "Loaded", days: float, until: str | None, run: str | None, executor: str | None) -> "Source":
@@ -283,7 +285,7 @@ def _tell(report: "Report", *, as_json: bool, as_csv: bool, html: Path | None) -
     if html is not None:
         save(html, as_html(report))
     if as_json:
-        print(_json(list(report.found)))
+        print(json_text(list(report.found)))
     elif as_csv:
         print(csv_of(report.found), end="")
     elif html is None:
@@ -291,19 +293,3 @@ def _tell(report: "Report", *, as_json: bool, as_csv: bool, html: Path | None) -
         from agentwatch.ui.report_pages import head
 
         show([*head(report.title, report.period.start, report.period.end, report.period.days, report.chosen), *report.blocks], sys.stdout)
-
-
-def _load(log_dir: Path | None, config: Path | None) -> "Loaded":
-    from agentwatch.settings import load
-
-    return load(cwd=Path.cwd(), environ=os.environ, home=home(), flags={"logs.dir": log_dir}, config=config)
-
-
-def _json(value: object) -> str:
-    import msgspec
-
-    return msgspec.json.encode(value).decode()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from agentwatch.cli.common import load, say
 from agentwatch.cli.options import Config, LogDir, examples, home, since
 
 TAIL_EPILOG = examples(
@@ -38,9 +39,8 @@ def tail(
     Only looks: it has its own place in the logs, writes nothing, and works with and without a daemon. --attempt, --executor, --run and --type may be given more than once.
     """
     from agentwatch.apps import feed
-    from agentwatch.cli.main import _load, _say
 
-    loaded = _load(log_dir, config)
+    loaded = load(log_dir, config)
     begin = since("--since", after, datetime.now(UTC))
     chosen = feed.filters(
         loaded.settings.logs.dir, attempts=attempts or (), executors=executors or (), runs=runs or (), types=types or (), grep=grep, alerts_only=alerts
@@ -54,7 +54,7 @@ def tail(
             return live.run(loaded, os.environ, home(), chosen, since=begin)
     from agentwatch.apps.tail import stream
 
-    stream(loaded, os.environ, home(), chosen, since=begin, as_json=as_json, out=sys.stdout, report=_say)
+    stream(loaded, os.environ, home(), chosen, since=begin, as_json=as_json, out=sys.stdout, report=say)
     return 0
 
 
@@ -83,15 +83,14 @@ def replay(
     Reads all formats, however old; writes nothing but what --export names.
     """
     from agentwatch.apps import replay as app
-    from agentwatch.cli.main import _load, _say
     from agentwatch.ui.page import show
     from agentwatch.ui.replay import plain as printed
     from agentwatch.ui.screen import is_fit
 
-    found = app.find(_load(log_dir, config), os.environ, home(), attempt)
+    found = app.find(load(log_dir, config), os.environ, home(), attempt)
     if export is not None:
         app.export(found.story, export)
-        _say(f"{len(found.story.steps)} steps in {export}")
+        say(f"{len(found.story.steps)} steps in {export}")
     elif as_json:
         sys.stdout.writelines(app.as_json(found))
     elif plain or full or not is_fit():

@@ -176,7 +176,7 @@ class Reporter:
     def follow(self, session: Session, episode: Episode, finding: Finding, out: list[Alert]) -> None:
         """What an incident has led to: the last line of its episode, of another type."""
         episode.recovered = True
-        identity = alert_id(session, finding, Status.ESCALATED, 0, episode.episode_id)
+        identity = alert_id(session, finding, Status.ESCALATED, 0, f"{episode.episode_id}\x1f{finding.type}")
         self._write(session, finding, identity, episode.episode_id, Status.ESCALATED, 0, out)
 
     def shared(self, session: Session, finding: Finding, level: int, out: list[Alert]) -> None:
@@ -197,9 +197,7 @@ def alert_id(session: Session, finding: Finding, status: Status, level: int, epi
     """16 hex digits. The first line of an episode rests on where it began, the later ones on it and their step."""
     first = finding.spots[0]
     parts: tuple[str, ...] = (
-        (episode_id, finding.type)
-        if episode_id and status is Status.ESCALATED and level == 0
-        else (episode_id,)
+        (episode_id,)
         if episode_id
         else (finding.type, finding.key)
         if finding.is_shared
