@@ -207,6 +207,47 @@ class Alert(msgspec.Struct, gc=False, omit_defaults=True):
     detail: dict[str, object]
 
 
+class Sample(msgspec.Struct, gc=False, frozen=True):
+    """A line in which an issue was seen, as it may be shown: cleaned, redacted, at most 500 characters. `offset` and `source` are as an alert's evidence has them."""
+
+    source: str
+    offset: int
+    timestamp: Time
+    text: str
+
+
+Standing = Literal["open", "notified", "acknowledged", "resolved"]
+"""Where an issue stands: counted, told, seen by a person, mended. One that comes again after it was mended is open once more."""
+
+
+class Issue(msgspec.Struct, gc=False, kw_only=True):
+    """Matches of one rule that say the same, counted in one run; `run_id` is None for the log directory itself. Every text is safe.
+
+    `message` is what they have in common, with `<num>`, `<path>` and the like for what differs; `fingerprint` is made of it (64 hex digits).
+    Of the `earlier_runs` that are known, `seen_in_runs` had it too. `rank` orders the issues of a run, the greatest first, and `why` says what
+    it rests on.
+    """
+
+    run_id: str | None
+    fingerprint: str
+    rule_id: str
+    title: str
+    severity: Severity
+    category: str
+    message: str
+    occurrences: int
+    first_seen: Time
+    last_seen: Time
+    sources: tuple[str, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    recommendation: str = ""
+    status: Standing = "open"
+    seen_in_runs: int = 0
+    earlier_runs: int = 0
+    rank: float = 0.0
+    why: str = ""
+
+
 class Fault(msgspec.Struct, gc=False, frozen=True):
     """Something that went wrong and does not stop us: counted by (path, kind), shown with the offset of the first."""
 
