@@ -12,6 +12,7 @@ import typer.core
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli import ask as ask_
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import notify as notify_
@@ -26,7 +27,7 @@ from agentwatch.errors import AgentwatchError, UsageError
 if TYPE_CHECKING:
     pass
 
-ORDER = ("run", "notify", "tail", "alerts", "status", "doctor", "summary", "report", "replay", "backtest", "exec", "log", "hooks", "rotate", "demo")
+ORDER = ("run", "notify", "tail", "alerts", "ask", "status", "doctor", "summary", "report", "replay", "backtest", "exec", "log", "hooks", "rotate", "demo")
 """Of the commands in the help: what is used first stands first."""
 
 
@@ -206,6 +207,7 @@ def alerts(
             show(page(alert), sys.stdout)
 
 
+app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 
