@@ -16,7 +16,9 @@ WHY = "why does the database fail?"
 
 def test_a_question_is_answered_and_its_citations_are_checked(asker):
     """The words as the model says them; a line that was sent, one that is there, and one that is not."""
-    asker.server.script = lambda _body, _number: Reply("Refused [worker.log:57], as [worker.log:2] and [worker.log:999] and worker.log:57-70 say; at 10:30.", (900, 20))
+    asker.server.script = lambda _body, _number: Reply(
+        "Refused [worker.log:57], as [worker.log:2] and [worker.log:999] and worker.log:57-70 say; at 10:30.", (900, 20)
+    )
     asker.log("worker.log", *(f"{stamp(100 + n)} INFO idle" for n in range(400)))
     done = asker.run("ask", WHY, "--run", "r1")
     assert done.returncode == 0
@@ -69,9 +71,18 @@ def test_issues_alerts_and_sessions_are_told(asker):
     lines = refused()
     offset = sum(len(line) + 1 for line in lines[:6])
     (asker.logs / "agent-alerts.jsonl").write_bytes(
-        alert(7, summary="begins") + alert(9, summary="the database is gone", offset=offset, episode_id=f"{7:016x}") + alert(8, summary="of another run", run_id="r2")
+        alert(7, summary="begins")
+        + alert(9, summary="the database is gone", offset=offset, episode_id=f"{7:016x}")
+        + alert(8, summary="of another run", run_id="r2")
     )
-    row = {"timestamp": stamp(99), "attempt_id": "a-9", "run_id": "r1", "completion_status": "failed", "task_title": "Mend the pool", "metrics": {"cost_usd": 1.5, "errors": 3}}
+    row = {
+        "timestamp": stamp(99),
+        "attempt_id": "a-9",
+        "run_id": "r1",
+        "completion_status": "failed",
+        "task_title": "Mend the pool",
+        "metrics": {"cost_usd": 1.5, "errors": 3},
+    }
     (asker.logs / "agent-metrics.jsonl").write_bytes(b"rubbish\n" + orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
     (asker.logs / ".agentwatch").mkdir(mode=0o700)
     sample = Sample("runs/r1/worker.log", offset, BEGUN, lines[6])
