@@ -234,7 +234,7 @@ class _Question:
             self._clock.lap("model")
             answer = self._by_rules(str(error))
             answer.partial = reading.shown
-            return _Outcome(answer, Used(0, 0, 0) if error.is_free else None, is_answered=False, is_estimate=False)
+            return _Outcome(answer, None, is_free=error.is_free)
         self._clock.lap("model")
         if reading.shown.strip():
             answer = self._told("model", reading.shown, reading.sent.picked)
@@ -245,18 +245,16 @@ class _Question:
         used = reading.used
         usage = Usage(input=used.prompt - used.cached, output=used.answer, cache_read=used.cached)
         answer.cost_usd = Prices()(self._settings.model, usage, datetime.now(UTC))
-        return _Outcome(answer, used, is_answered=True, is_estimate=reading.is_estimate)
+        return _Outcome(answer, used, is_estimate=reading.is_estimate)
 
     def _settle(self, books: "_Books", number: int, outcome: "_Outcome", counted: Counter) -> None:
         """Put down what the question came to, and say so in its answer; where the disk says no, the answer is worth having all the same."""
         answer, used = outcome.answer, outcome.used
         try:
             if used is not None:
-                books.ledger.settle(number, used.prompt, used.answer, answer.cost_usd if outcome.is_answered else 0.0)
-            if outcome.is_answered:
-                books.ledger.succeeded(books.endpoint)
+                books.ledger.answered(number, books.endpoint, used, answer.cost_usd)
             else:
-                books.ledger.failed(books.endpoint, time.time())
+                books.ledger.failed(number, books.endpoint, time.time(), is_free=outcome.is_free)
             spent = books.ledger.spent(books.scope)
         except StorageError as error:
             answer.notes.append(f"what it cost could not be written down: {error}")
@@ -349,12 +347,12 @@ class _Books(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """What became of a request. `used` is None where nobody knows: then what was reserved stays."""
+    """What became of a request. `used` is None where it got no whole answer; then it cost nothing if it `is_free`, and else nobody knows."""
 
     answer: Answer
     used: Used | None
-    is_answered: bool
-    is_estimate: bool
+    is_free: bool = False
+    is_estimate: bool = False
 
 
 class _Reading:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from agentwatch.core.asking.account import Breaker
+from agentwatch.core.asking.account import Breaker, Used
 from agentwatch.errors import StorageError
 
 NAME = "ask.db"
@@ -90,19 +90,17 @@ class Ledger:
             done = database.execute("INSERT INTO question (scope, at_s, model, reserved) VALUES (?, ?, ?, ?)", (scope, now_s, model, tokens))
             return int(done.lastrowid or 0)
 
-    def settle(self, question: int, prompt: int, answer: int, usd: float | None) -> None:
-        """Put what a request came to in place of what was reserved for it; nothing at all for one that was refused."""
+    def answered(self, question: int, endpoint: str, used: Used, usd: float | None) -> None:
+        """A request came to this; its server is well."""
         with self._transaction() as database:
-            database.execute("UPDATE question SET prompt = ?, answer = ?, usd = ? WHERE id = ?", (prompt, answer, usd, question))
-
-    def succeeded(self, endpoint: str) -> None:
-        """The server has answered."""
-        with self._transaction() as database:
+            database.execute("UPDATE question SET prompt = ?, answer = ?, usd = ? WHERE id = ?", (used.prompt, used.answer, usd, question))
             self._keep(database, endpoint, self._breaker(database, endpoint).succeeded())
 
-    def failed(self, endpoint: str, now_s: float) -> None:
-        """The server has not answered, or not to the end."""
+    def failed(self, question: int, endpoint: str, now_s: float, *, is_free: bool) -> None:
+        """A request got no whole answer. Where it was not `is_free`, nobody knows what it cost, and what was reserved stays."""
         with self._transaction() as database:
+            if is_free:
+                database.execute("UPDATE question SET prompt = 0, answer = 0, usd = 0 WHERE id = ?", (question,))
             self._keep(database, endpoint, self._breaker(database, endpoint).failed(now_s))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentwatch.core.asking.account import FAILURES, PAUSE_S, Breaker, scope_of
+from agentwatch.core.asking.account import FAILURES, PAUSE_S, Breaker, Used, scope_of
 from agentwatch.errors import StorageError
 from agentwatch.llm.ledger import Ledger, Refused
 from tests.ask.conftest import Asker, stamp
@@ -253,7 +253,7 @@ def test_what_is_reserved_and_not_settled_for_more_is_never_more_than_the_budget
                 continue
             is_settled = used is not None and sum(used) <= tokens
             if is_settled:
-                ledger.settle(got, *used, 0.5)
+                ledger.answered(got, "server", Used(*used, 0), 0.5)
             spent[scope] += sum(used) if is_settled else tokens
             assert ledger.spent(scope).tokens == spent[scope] <= budget
         ledger.close()
