@@ -6,7 +6,7 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture e2e-agents fuzz lock prices clean
+.PHONY: help run demo test check bench torture soak e2e-agents fuzz lock reference prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: .venv/dev.stamp ## measure speed and memory
 torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracle; takes long
 	$(BIN)/pytest -m torture
 
+soak: .venv/dev.stamp ## an hour at 500 events a second, with rotations and faults; nothing may grow
+	$(BIN)/python -m benchmarks.soak
+
 e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback; needs npm
 	$(BIN)/pytest -m agents
 
@@ -43,6 +46,9 @@ lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
 	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
+
+reference: .venv/dev.stamp ## make docs/commands.md, docs/settings.md and the manual page anew, of the program
+	$(BIN)/python -m tools.reference
 
 prices: .venv/dev.stamp ## make the price list anew, of the locked genai-prices
 	$(BIN)/python -m tools.prices
