@@ -6,7 +6,7 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture soak e2e-agents fuzz lock reference prices clean
+.PHONY: help run demo test check bench torture soak e2e-agents fuzz lock reference screenshots docs dist prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,9 +46,21 @@ lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
 	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
+	$(COMPILE) --output-file requirements/docs.txt requirements/docs.in
 
 reference: .venv/dev.stamp ## make docs/commands.md, docs/settings.md and the manual page anew, of the program
 	$(BIN)/python -m tools.reference
+
+screenshots: .venv/dev.stamp ## take the pictures of the documentation anew; needs tmux and Chromium
+	$(BIN)/python -m tools.pictures
+	$(BIN)/python -m tools.screenshots
+
+docs: .venv/docs.stamp ## build the documentation's pages into .cache/docs
+	$(BIN)/mkdocs build --strict --quiet
+
+dist: .venv/dev.stamp ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 prices: .venv/dev.stamp ## make the price list anew, of the locked genai-prices
 	$(BIN)/python -m tools.prices
@@ -73,6 +85,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrad
 	$(PIP) install --require-hashes --requirement requirements/dev.txt
 	$(PROJECT)
 	@touch $@ .venv/run.stamp
+
+.venv/docs.stamp: requirements/docs.txt .venv/dev.stamp
+	$(PIP) install --require-hashes --requirement requirements/docs.txt
+	@touch $@
 
 # Without a lock file, which would name a registry; the agents depend on nothing but their own programs for each platform.
 .cache/agents/installed.stamp: tests/agents/package.json
