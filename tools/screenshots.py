@@ -101,10 +101,10 @@ def main() -> None:
         (week / ".cache/agent-work-logs").mkdir(parents=True)
         write_rows(week / ".cache/agent-work-logs/agent-metrics.jsonl", sessions=SESSIONS, days=14)
         with screen(week) as terminal:
-            terminal.resize(WIDTH, 50)
+            terminal.resize(WIDTH, 48)
             terminal.type("clear", "Enter")
             terminal.run("summary")
-            terminal.wait("ready>", gone="-m agentwatch")
+            terminal.wait("By day", "Errors", "\nready>")
             take(terminal, "summary")
         page = week / "weekly.html"
         environ = os.environ | {"HOME": scratch, "PYTHONPATH": str(ROOT)}
