@@ -6,7 +6,7 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture soak e2e-agents fuzz lock reference screenshots docs dist prices clean
+.PHONY: help run demo test check bench torture soak newcomer e2e-agents fuzz lock reference screenshots docs dist prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: .venv/run.stamp ## show alerts on recorded material, in a scratch director
 	@exec $(BIN)/agentwatch demo
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/pytest -n 2 -m "not torture and not agents"
+	$(BIN)/pytest -n 2 -m "not torture and not agents and not newcomer"
 
 check: .venv/dev.stamp ## lint, formatting, types
 	$(BIN)/ruff check $(SOURCES)
@@ -33,6 +33,9 @@ torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracl
 
 soak: .venv/dev.stamp ## an hour at 500 events a second, with rotations and faults; nothing may grow
 	$(BIN)/python -m benchmarks.soak
+
+newcomer: .venv/dev.stamp ## do what the README says, in a fresh clone and an empty home
+	$(BIN)/pytest -n 0 -m newcomer
 
 e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback; needs npm
 	$(BIN)/pytest -m agents

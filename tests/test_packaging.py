@@ -59,7 +59,7 @@ def test_an_installed_wheel_works_outside_of_the_checkout(dist, tmp_path):
     python = tmp_path / "venv/bin/python"
     target = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True).stdout.strip()
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
-        archive.extractall(target)
+        archive.extractall(target)  # noqa: S202  # our own, built just now
     Path(target, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
