@@ -1,5 +1,6 @@
 """`agentwatch ask`: a question about the logs, answered by a model within a budget, or by what is known without one. Never fails for want of a model."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from agentwatch.sources.tree import RUNS
 
 KEY = "OPENAI_API_KEY"
 LATEST = "latest"
+_ADDRESS = re.compile(r"\Z|https?://[^/?#\s]")
+
 MOST_QUESTION = 4000
 """Characters of a question."""
 
@@ -192,7 +195,7 @@ class _Question:
         """The model's, or where there can be none, what is known without it."""
         try:
             return self._asked(hear)
-        except (_No, StorageError) as why:
+        except (_No, ModelError, StorageError) as why:
             return self._by_rules(str(why))
 
     def body(self) -> dict[str, Any]:
@@ -208,6 +211,10 @@ class _Question:
             raise _No("there is nothing to ask about: no logs, alerts or issues were found")
         if self._key is None:
             raise _No(f"no {KEY} is set")
+        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
+            raise _No(f"{KEY} has characters that no key has")  # the library would say which key it is
+        if not _ADDRESS.match(self._settings.base_url):
+            raise _No(f"`ask.base_url`, from {self._loaded.origins['ask.base_url']}, is no web address")
         endpoint = blake2b(f"{self._settings.base_url}\n{self._settings.model}\n{self._key}".encode("utf-8", "replace"), digest_size=8).hexdigest()
         with closing(Ledger(setup.state_dir(self._loaded.settings.logs.dir) / LEDGER)) as ledger:
             books = _Books(ledger, account.scope_of(self._scope.run_id, datetime.now(UTC)), endpoint)

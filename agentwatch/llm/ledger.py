@@ -59,13 +59,12 @@ class Ledger:
         with self._translated():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
             self._database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-        with self._transaction() as database:
-            ((version,),) = database.execute("PRAGMA user_version")
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    database.execute(statement)
-            elif version != VERSION:
-                raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")
+        try:
+            with self._transaction() as database:
+                _prepare(database)
+        except BaseException:
+            self._database.close()
+            raise
 
     def spent(self, scope: str) -> Spent:
         """What was spent in a scope so far, and what is reserved."""
@@ -134,3 +133,12 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             said = error.strerror if isinstance(error, OSError) else error
             raise StorageError(f"`{self._path}`: {said}", hint="it has what questions have cost; where it is taken away, budgets begin anew") from error
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    ((version,),) = database.execute("PRAGMA user_version")
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            database.execute(statement)
+    elif version != VERSION:
+        raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")

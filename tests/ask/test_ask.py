@@ -105,6 +105,12 @@ def test_issues_alerts_and_sessions_are_told(asker):
         pytest.param({"OPENAI_API_KEY": ""}, "no OPENAI_API_KEY is set", id="no key"),
         pytest.param({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "the server cannot be reached", id="no server"),
         pytest.param({"OPENAI_BASE_URL": "http://no-such-host.invalid/v1"}, "the server cannot be reached", id="no network"),
+        pytest.param({"OPENAI_BASE_URL": "localhost:11434"}, "`ask.base_url`, from environment OPENAI_BASE_URL, is no web address", id="no address"),
+        pytest.param({"OPENAI_BASE_URL": "http://"}, "`ask.base_url`, from environment OPENAI_BASE_URL, is no web address", id="half an address"),
+        pytest.param({"OPENAI_BASE_URL": "http://[::1/v1"}, "the server cannot be asked: Invalid port", id="a broken address"),
+        pytest.param({"HTTP_PROXY": "nonsense://x"}, "the server cannot be asked: ", id="a broken proxy"),
+        pytest.param({"SSL_CERT_FILE": "/nowhere/at/all"}, "the server cannot be asked: ", id="certificates that are gone"),
+        pytest.param({"OPENAI_API_KEY": "ke\ny"}, "OPENAI_API_KEY has characters that no key has", id="a key that no header can hold"),
         pytest.param({"AGENTWATCH_ASK_BUDGET_TOKENS": "100"}, "of the 100 tokens for run r1 100 are left", id="budget spent"),
     ],
 )
@@ -123,8 +129,8 @@ FAULTS = {
     "broken": (Reply("oops", status=500), "the server says 500: oops", True),
     "wrong key": (Reply("no such key", status=401), "the server says 401: no such key", True),
     "moved": (Reply("elsewhere", status=307, headers={"Location": "http://127.0.0.1:9/"}), "the server says 307", True),
-    "hangs": (Reply(hang_s=30), "the model was not done after 1 s", False),
-    "trickles": (Reply("x" * 7000, pause_s=0.05), "the model was not done after 1 s", False),
+    "hangs": (Reply(hang_s=30), "the model was not done after 2 s", False),
+    "trickles": (Reply("x" * 7000, pause_s=0.05), "the model was not done after 2 s", False),
     "breaks off": (Reply("Half an ans", reason=None), "the answer broke off", False),
     "breaks off in a piece": (Reply("Half an ans", cuts_off=True), "the answer broke off", False),
     "no stream": (Reply(raw=b"<html>hello</html>", kind="text/html"), "the answer broke off", False),
@@ -140,7 +146,7 @@ FAULTS = {
 @pytest.mark.parametrize(("reply", "why", "is_free"), FAULTS.values(), ids=FAULTS.keys())
 def test_whatever_the_server_does_the_rules_answer(asker, reply, why, is_free):
     """In time, saying what happened; what may have been paid for stays reserved, and what was refused costs nothing."""
-    asker.environ["AGENTWATCH_ASK_TIMEOUT_S"] = "1"
+    asker.environ["AGENTWATCH_ASK_TIMEOUT_S"] = "2"
     asker.server.script = lambda _body, _number: reply
     answer = asker.ask()
     assert (answer.by, answer.why[: len(why)]) == ("rules", why)

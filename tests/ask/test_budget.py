@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -154,8 +155,7 @@ def test_who_is_killed_while_the_model_speaks_leaves_the_reservation(asker):
     process.send_signal(signal.SIGKILL)
     process.wait()
     asker.server.script = lambda _body, _number: Reply("Yes.", (600, 2))
-    with sqlite3.connect(asker.logs / ".agentwatch" / "ask.db") as database:
-        ((reserved, prompt),) = database.execute("SELECT reserved, prompt FROM question").fetchall()
+    ((reserved, prompt),) = changed(asker.logs / ".agentwatch" / "ask.db", "SELECT reserved, prompt FROM question")
     assert reserved > 1500
     assert prompt is None
     assert asker.ask().tokens.spent >= reserved + 600
@@ -184,9 +184,7 @@ def test_after_a_minute_one_asks_and_the_others_wait_for_what_becomes_of_it(aske
         return Reply("oops", status=500) if number < 4 else Reply("Well again.")
 
     def an_hour_passes():
-        with sqlite3.connect(path) as database:
-            database.execute("UPDATE breaker SET failed_s = failed_s - 3600, probed_s = probed_s - 3600")
-        database.close()
+        changed(path, "UPDATE breaker SET failed_s = failed_s - 3600, probed_s = probed_s - 3600")
 
     asker.server.script = probed
     for _ in range(3):
@@ -259,11 +257,17 @@ def test_what_is_reserved_and_not_settled_for_more_is_never_more_than_the_budget
         ledger.close()
 
 
+def changed(path, statement):
+    """Carried out by somebody else; what it gives."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        return database.execute(statement).fetchall()
+
+
 DAMAGED = {
     "rubbish": lambda path: path.write_bytes(b"rubbish" * 1000),
     "a directory": lambda path: path.mkdir(),
     "a link": lambda path: path.symlink_to(path.with_name("elsewhere")),
-    "of a later agentwatch": lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 99"),
+    "of a later agentwatch": lambda path: changed(path, "PRAGMA user_version = 99"),
 }
 
 
