@@ -82,7 +82,7 @@ class Took(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, kw_only=True):
     """What came of a question. `by` says whether a model answered or the rules alone, and then `why` not the model; all texts are safe to show.
 
-    `partial` is what a model said before it broke off. `facts` are by section; `left_out` counts what did not fit, by section. `cost_usd` is
+    `partial` is what a model said before it broke off. `facts` are by section; `sources` are the files that `lines` are called by short names of; `left_out` counts what did not fit, by section. `cost_usd` is
     None where nothing was spent or no price is known; `cost_usd_total` is that of all questions of the budget.
     """
 
@@ -96,6 +96,7 @@ class Answer(msgspec.Struct, kw_only=True):
     citations: tuple[Citation, ...] = ()
     facts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     lines: tuple[Shown, ...] = ()
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: dict[str, int] = msgspec.field(default_factory=dict)
     notes: list[str] = msgspec.field(default_factory=list)
     tokens: Tokens | None = None
@@ -339,6 +340,7 @@ class _Question:
             run_id=self._scope.run_id,
             facts=facts,
             lines=tuple(_shown(line) for line in picked.lines),
+            sources={label: self._found.logs.path(label) for label in dict.fromkeys(line.label for line in picked.lines)},
             left_out={str(section): number for section, number in picked.left_out.items()},
             notes=list(self._found.notes),
             took_ms=self._clock.took(),

@@ -57,6 +57,8 @@ LEAST_LINES = 5
 """Lines of the newest log: errors, matches of the question's words, the newest, and matches before its end; and of any log at least."""
 
 LINE_CHARACTERS = 300
+LABEL_HEAD, LABEL_TAIL = 12, 14
+LONGEST_PATH = 4096
 URGENT = {"high": 3.0, "medium": 2.0, "low": 1.2}
 
 _SAYS_LITTLE = frozenset({"usage", "progress", "turn_start", "turn_end"})
@@ -268,6 +270,11 @@ class Logs:
         """Of a log by its label, its source, or its file's name with or without the ending; None where there is none, or more than one."""
         return self._names.get(name)
 
+    def path(self, label: str) -> str:
+        """The file that a label stands for; empty for none."""
+        log = self._logs.get(label)
+        return safe(log.path, LONGEST_PATH) if log is not None else ""
+
     def exists(self, label: str, place: str) -> bool:
         """Whether a log has a line there: a number from 1, or `@` and the offset of its first byte."""
         log = self._logs.get(label)
@@ -311,7 +318,7 @@ class _Log:
 
     def __init__(self, seen: Seen, label: str, newlines: "_Newlines") -> None:
         self.label, self.source = label, seen.source
-        self._path, self._size = seen.path, seen.stat.st_size
+        self.path, self._size = seen.path, seen.stat.st_size
         self._newlines = newlines
         self.start = 0
         self.has_more_errors = False
@@ -323,7 +330,7 @@ class _Log:
     def place(self, offset: int) -> str:
         """What the line at an offset is called."""
         before, lines = self._counted[bisect_right(self._counted, (offset, self._size)) - 1]
-        between = self._newlines.count(self._path, before, offset)
+        between = self._newlines.count(self.path, before, offset)
         if between is None:
             return f"@{offset}"
         insort(self._counted, (offset, lines + between))
@@ -334,7 +341,7 @@ class _Log:
         if place.startswith("@"):
             offset = int(place[1:])
             return offset == 0 or (0 < offset < self._size and self._read(offset - 1, offset) == b"\n")
-        return self._newlines.has_line(self._path, int(place))
+        return self._newlines.has_line(self.path, int(place))
 
     def end(self, terms: Sequence[bytes], evidence: set[int], scope: Scope, *, share: float) -> list[Line]:
         """Lines at the end of the log, and those that alerts rest on, wherever they are. Of the first log all are wanted that are wanted of one, of others a `share`."""
@@ -372,7 +379,7 @@ class _Log:
 
     def _recognise(self) -> None:
         head = _split(self._read(0, min(self._size, HEAD_BYTES)))[:HEAD_LINES]
-        name = recognise(self._path, head)
+        name = recognise(self.path, head)
         self._is_program = name is None or name in PROGRAMS
         if name is None:
             return
@@ -444,7 +451,7 @@ class _Log:
 
     def _read(self, start: int, end: int) -> bytes:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return b""
         try:
@@ -525,13 +532,18 @@ def _found(low: bytes, term: bytes, most: int) -> Iterator[int]:
 
 
 def _label(seen: Seen, run_id: str | None, taken: Mapping[str, object]) -> str:
-    """A short name that no other log has: the path within the run or the log directory; of an agent's own log its name, with ids cut short."""
+    """A short name that no other log has, since it stands before each line: the path within the run or the log directory, of an agent's own log its name.
+
+    Ids are cut to their first eight digits, and what is still long has a `~` in its middle.
+    """
     name = os.path.relpath(seen.path, seen.place.root.path)
     if run_id is not None:
         name = name.removeprefix(f"{RUNS}/{run_id}/")
     elif not seen.place.root.is_log_dir:
-        name = _ID.sub(lambda found: found[0][:8], os.path.basename(name))  # noqa: PTH119  # called for thousands of names
-    name = safe(_ODD.sub("_", name), 160).rstrip("…")
+        name = os.path.basename(name)  # noqa: PTH119  # called for thousands of names
+    name = _ID.sub(lambda found: found[0][:8], _ODD.sub("_", safe(name)))
+    if len(name) > LABEL_HEAD + LABEL_TAIL + 1:
+        name = f"{name[:LABEL_HEAD]}~{name[-LABEL_TAIL:]}"
     label, number = name, 1
     while label in taken:
         number += 1

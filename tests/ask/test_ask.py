@@ -60,6 +60,7 @@ def test_json_has_the_answer_with_all_it_rests_on(asker):
     assert answer["citations"] == [{"source": "worker.log", "place": "57", "state": "shown"}]
     assert answer["facts"]["errors"][0].startswith(f"6 times, since {stamp(7)}: worker.log:57 ")
     assert {"source": "worker.log", "place": "57", "text": f"{stamp(57)} ERROR connect ECONNREFUSED 127.0.0.1:5432 after 57 ms"} in answer["lines"]
+    assert answer["sources"] == {"worker.log": str(asker.run_dir / "worker.log")}
     assert answer["cost_usd"] == answer["cost_usd_total"] > 0
     assert answer["tokens"]["budget"] == 10_000
     assert answer["tokens"]["left"] + answer["tokens"]["spent"] == 10_000
@@ -235,6 +236,17 @@ def test_only_what_was_asked_about_is_told(asker):
     late = sent(run=None, since=BEGUN.replace(hour=9))
     assert "late failure" in late
     assert "ECONNREFUSED" not in late
+
+
+def test_long_names_are_short_in_the_prompt_and_still_tell_the_logs_apart(asker):
+    """An id of 36 characters before each line would take half of the room; which file is meant is told beside the answer."""
+    names = [f"rollout-2026-02-09T08-00-00-0b1f6c3e-3f0a-4f5e-9a51-0d8f8a1c2b3{n}.jsonl" for n in "de"]
+    for n, name in enumerate(names):
+        asker.log(name, f'{{"level":"error","message":"database {n}","timestamp":"{stamp(99)}"}}')
+    asker.server.script = lambda _body, _number: Reply("See [rollout-2026~0b1f6c3e.jsonl:1] and [rollout-2026~0b1f6c3e.jsonl~2:1].")
+    answer = asker.ask()
+    assert {one.state for one in answer.citations} == {"shown"}
+    assert sorted(map(answer.sources.get, (one.source for one in answer.citations))) == [str(asker.run_dir / name) for name in names]
 
 
 def test_latest_and_the_environment_name_a_run(asker):
