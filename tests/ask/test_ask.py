@@ -241,8 +241,8 @@ def test_only_what_was_asked_about_is_told(asker):
 def test_long_names_are_short_in_the_prompt_and_still_tell_the_logs_apart(asker):
     """An id of 36 characters before each line would take half of the room; which file is meant is told beside the answer."""
     names = [f"rollout-2026-02-09T08-00-00-0b1f6c3e-3f0a-4f5e-9a51-0d8f8a1c2b3{n}.jsonl" for n in "de"]
-    for n, name in enumerate(names):
-        asker.log(name, f'{{"level":"error","message":"database {n}","timestamp":"{stamp(99)}"}}')
+    for word, name in zip(("asleep", "awake"), names, strict=True):
+        asker.log(name, f'{{"level":"error","message":"database {word}","timestamp":"{stamp(99)}"}}')
     asker.server.script = lambda _body, _number: Reply("See [rollout-2026~0b1f6c3e.jsonl:1] and [rollout-2026~0b1f6c3e.jsonl~2:1].")
     answer = asker.ask()
     assert {one.state for one in answer.citations} == {"shown"}
