@@ -51,5 +51,6 @@ def asked(directory: Path, environ: dict[str, str], rounds: int) -> str:
             own.append(answer["took_ms"]["reading"] + answer["took_ms"]["account"])
             loading.append(answer["took_ms"]["loading"])
     return "; ".join(
-        f"{name} {statistics.median(ms):.0f} ms (worst {max(ms):.0f})" for name, ms in (("beside the model", own), ("loading", loading), ("in all", whole))
+        f"{name} {statistics.median(ms):.0f} ms ({min(ms):.0f} to {max(ms):.0f})"
+        for name, ms in (("beside the model", own), ("loading", loading), ("in all", whole))
     )

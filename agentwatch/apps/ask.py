@@ -36,6 +36,9 @@ _ADDRESS = re.compile(r"\Z|https?://[^/?#\s]")
 MOST_QUESTION = 4000
 """Characters of a question."""
 
+TRIES = 5
+"""To take tokens that others may take first."""
+
 LEAST_CONTEXT = 700
 """Tokens below which a question is not worth its price: what it is for takes 250 of them."""
 
@@ -293,7 +296,7 @@ class _Question:
 
     def _reserved(self, books: "_Books", counted: Counter) -> tuple[int, _Sent]:
         """Choose what fits in what is left, and take it from the budget. Others may be faster: then there is less, and it is chosen again."""
-        while True:
+        for _ in range(TRIES):
             sent = self._fitted(counted, self._room(books))
             self._clock.lap("reading")
             got = books.ledger.reserve(books.scope, books.endpoint, self._settings.model, sent.tokens + self._settings.answer_tokens, self._budget, time.time())
@@ -302,6 +305,7 @@ class _Question:
                 return got, sent
             if got.why == "breaker":
                 raise _No(_left_alone(got.wait_s))
+        raise _No("others ask at this moment, and have taken what was left of the budget")
 
     def _fitted(self, counted: Counter, limit: int) -> _Sent:
         found = self._found
