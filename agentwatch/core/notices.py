@@ -5,7 +5,7 @@ A *topic* is what gets one message in a chat, however many alerts it is made of:
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -111,8 +111,9 @@ def _one_of(kind: Any, value: object, otherwise: Any) -> Any:
 def _moment(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text raises
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return at.astimezone(UTC)
+        at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        # At the ends of the calendar there are zones in which the moment cannot be told.
+        return at if MINYEAR < at.year < MAXYEAR else None
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -120,7 +121,7 @@ def _moment(value: object) -> datetime | None:
 def _evidence(one: dict[str, Any], at: datetime) -> Evidence:
     source, text = safe_each([str(one.get("source") or ""), str(one.get("text") or "")])
     offset = one.get("offset")
-    return Evidence(source, offset if isinstance(offset, int) and 0 <= offset < _MOST_INTEGER else 0, _moment(one.get("timestamp")) or at, text)
+    return Evidence(source, offset if type(offset) is int and 0 <= offset < _MOST_INTEGER else 0, _moment(one.get("timestamp")) or at, text)
 
 
 def _value(value: object) -> object:
