@@ -29,6 +29,9 @@ _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{3,}")
 _NEVER_LEFT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"})
 """Errors of the HTTP client after which it is certain that nothing was sent. Known by name, since only the library imports the client."""
 
+_ODD: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What the library raises for an answer of another shape than Telegram's: something in between gave it."""
+
 _GONE = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _NO_TOPIC = ("message thread not found", "topic_closed", "topic closed", "topic_deleted")
 _NOT_NOW = ("chat not found", "not enough rights", "have no rights", "chat_write_forbidden", "kicked", "deactivated", "upgraded to a supergroup")
@@ -98,7 +101,7 @@ class Telegram:
         """What the bot is called; None where that cannot be asked now."""
         try:
             return f"@{(await self._bot.get_me()).username}"
-        except TelegramError:
+        except (TelegramError, *_ODD):
             return None
 
     async def deliver(self, job: Job) -> Outcome:
@@ -132,6 +135,8 @@ class Telegram:
                     return outcome
             except TelegramError as error:
                 return self._outcome(error)
+            except _ODD:
+                return Unsure("the answer is none of Telegram's")
         raise AssertionError
 
     async def _request(
@@ -197,11 +202,13 @@ class Telegram:
             raise UpdatesError("another program fetches them: one bot serves one notifier with `telegram.polling`", is_final=True) from None
         except TelegramError as error:
             raise UpdatesError(self._said(error), is_final=False) from None
+        except _ODD:
+            raise UpdatesError("the answer is none of Telegram's", is_final=False) from None
         return [_incoming(update) for update in found]
 
     async def answer(self, tapped: Tapped, text: str) -> None:
         """What is shown for a moment above the chat. Not said where that fails."""
-        with contextlib.suppress(TelegramError):
+        with contextlib.suppress(TelegramError, *_ODD):
             await self._bot.answer_callback_query(tapped.answer_to, text[:MOST_ANSWER_CHARS])
 
     def _said(self, error: Exception) -> str:
@@ -212,9 +219,10 @@ class Telegram:
 def hide(token: str) -> None:
     """Have no library log the addresses that hold the token, at any level, nor what it raises as well."""
     hidden = _Hidden(token)
-    logging.getLogger("telegram").setLevel(logging.CRITICAL)
     # The HTTP client logs every address at INFO.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What goes wrong is ours to tell, in one line; the library would add a traceback for each answer that is no JSON.
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)
     for name in ("httpx", "httpcore", "telegram"):
         logging.getLogger(name).addFilter(hidden)
     for handler in (*logging.getLogger().handlers, logging.lastResort):

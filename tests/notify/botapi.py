@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl
 
 TOKEN = "123456789:AAFakeTokenForTheBotOfOurTests_0123456"  # noqa: S105  # nobody's
 
-OK, CUT, LOST, SLOW, ERROR, GATEWAY, FLOOD, BAD, BLOCKED = "ok", "cut", "lost", "slow", "500", "502", "429", "400", "403"
-"""CUT: the connection is cut before the message is accepted, LOST: after it. SLOW: accepted, and answered so late that nobody waits any more. GATEWAY: accepted, and lost behind a proxy."""
+OK, CUT, LOST, SLOW, ERROR, GATEWAY, PORTAL, FLOOD, BAD, BLOCKED = "ok", "cut", "lost", "slow", "500", "502", "portal", "429", "400", "403"
+"""CUT: the connection is cut before the message is accepted, LOST: after it. SLOW: accepted, and answered so late that nobody waits any more. GATEWAY: accepted, and lost behind a proxy.
+PORTAL: not accepted, but answered with 200 by something in between."""
 
 _TAG = re.compile(r"<(/?)([a-z]+)>")
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot|#\d+);)")
@@ -119,6 +120,8 @@ class BotApi:
                 fault = self.faults.popleft() if self.faults else self.choose()
             if fault == CUT:
                 return _cut(handler)
+            if fault == PORTAL:
+                return _answer(handler, 200, {"login": "please"})
             self._refuse(fault)
             with self.lock:
                 result = self._edit(values) if method == "editMessageText" else self._send(values)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from botapi import BAD, BLOCKED, CUT, ERROR, FLOOD, GATEWAY, LOST, TOKEN
+from botapi import BAD, BLOCKED, CUT, ERROR, FLOOD, GATEWAY, LOST, PORTAL, TOKEN
 
 from agentwatch.core.cards import REPEAT
 
@@ -64,6 +64,7 @@ def test_what_was_written_while_nobody_ran_is_told_at_the_start_and_not_again_at
         pytest.param(LOST, 2, id="cut after it was accepted"),
         pytest.param(GATEWAY, 2, id="lost behind a proxy"),
         pytest.param(ERROR, 1, id="server error"),
+        pytest.param(PORTAL, 1, id="answered by something in between"),
         pytest.param(FLOOD, 1, id="asked to wait"),
     ],
 )
@@ -75,9 +76,10 @@ def test_a_fault_loses_nothing_and_a_repeat_is_marked(place, api, line, fault, c
     found = messages(api, copies)
     time.sleep(0.5)
     assert len(found) == copies
-    assert (REPEAT in found[-1]["text"]) == (fault in (CUT, LOST, GATEWAY, ERROR))
+    assert (REPEAT in found[-1]["text"]) == (fault in (CUT, LOST, GATEWAY, ERROR, PORTAL))
     assert REPEAT not in found[0]["text"] or copies == 1
     assert "Traceback" not in place.stderr
+    assert "trying again every" not in place.stderr
 
 
 def test_a_flood_wait_is_kept_to_the_second(place, api, line):
