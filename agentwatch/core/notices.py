@@ -112,10 +112,10 @@ def _moment(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text raises
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
-        # At the ends of the calendar there are zones in which the moment cannot be told.
-        return at if MINYEAR < at.year < MAXYEAR else None
     except (TypeError, ValueError, OverflowError):
         return None
+    # At the ends of the calendar there are zones in which the moment cannot be told.
+    return at if MINYEAR < at.year < MAXYEAR else None
 
 
 def _evidence(one: dict[str, Any], at: datetime) -> Evidence:

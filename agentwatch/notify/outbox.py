@@ -342,14 +342,14 @@ class Outbox:
         row = self._one(f"SELECT {_CARD} FROM card WHERE id = ?", number)  # noqa: S608
         return self._card(row) if row else None
 
-    def unsent(self, target: str) -> Card | None:
-        """The oldest message that is not known to have arrived."""
-        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND state IN (0, 1) ORDER BY id LIMIT 1", target)  # noqa: S608
+    def unsent(self, target: str, *, but: int | None = None) -> Card | None:
+        """The oldest message that is not known to have arrived, `but` aside."""
+        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND state IN (0, 1) AND id IS NOT ? ORDER BY id LIMIT 1", target, but)  # noqa: S608
         return self._card(row) if row else None
 
-    def changed(self, target: str) -> Card | None:
-        """The oldest message that says something else than what stands in the chat."""
-        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND version > shown AND state = 2 ORDER BY id LIMIT 1", target)  # noqa: S608
+    def changed(self, target: str, *, but: int | None = None) -> Card | None:
+        """The oldest message that says something else than what stands in the chat, `but` aside."""
+        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND version > shown AND state = 2 AND id IS NOT ? ORDER BY id LIMIT 1", target, but)  # noqa: S608
         return self._card(row) if row else None
 
     def sending(self, card: int, now: float) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentwatch.core.cards import REPEAT, as_text
 from agentwatch.core.notices import Limits, Mute, Target, Wait, received
+from agentwatch.notify import courier as courier_module
 from agentwatch.notify.channel import Blocked, Delivered, Gone, Job, Moved, NotSent, Refused, Unsure
 from agentwatch.notify.courier import BLOCKED_S, Courier, Rates, enqueue
 from agentwatch.notify.outbox import NAME, Outbox, State
@@ -584,3 +585,99 @@ def test_whatever_happens_each_alert_is_counted_in_exactly_one_message(tmp_path_
     for (card,) in database.execute("SELECT id FROM card WHERE topic LIKE 'fleet:%'").fetchall():
         attempts = {alert.attempt_id for alert in desk.outbox.alerts_of(card)}
         assert len(attempts) == 1 or f", {len(attempts)} ATTEMPTS" in as_text(desk.courier.lines(desk.outbox.card(card)))
+
+
+# ------------------------------------------------------------------------------------------------------- what never gets through
+
+
+class Poisoned(Desk):
+    """A desk whose server fails at messages about one attempt, and takes all others."""
+
+    def carry_with(self, is_poison, seconds):
+        until = self.now + seconds
+        while self.now < until:
+            job = self.next()
+            if isinstance(job, Wait):
+                self.now = min(until, max(job.until_s, self.now + 0.001))
+            else:
+                self.settle(job, Unsure("answered 500") if is_poison(as_text(job.lines)) else self.deliver(job))
+
+
+def test_a_message_at_which_the_server_always_fails_keeps_no_other_waiting_and_is_given_up(tmp_path):
+    """Others of the same chat pass it; after it has failed again and again beside others that arrive it goes to the dead letters."""
+    desk = Poisoned(tmp_path / NAME)
+    buried = []
+    desk.courier = Courier(
+        desk.outbox,
+        desk.targets,
+        desk.limits,
+        zone=UTC,
+        chance=lambda: 0.5,
+        tell=desk.told.append,
+        bury=lambda job, why: buried.append((job.card, why)),
+        rates=AT_ONCE,
+    )
+    desk.alert(1)
+    for number in range(2, 8):
+        desk.alert(number)
+        desk.carry_with(lambda text: "attempt-1\n" in text, 900)
+    assert {text.splitlines()[1] for text in desk.sent.values()} == {f"Attempt: attempt-{number}" for number in range(2, 8)}
+    assert [why for _, why in buried] == ["answered 500"]
+    assert not isinstance(desk.next(), Job)
+
+
+def test_an_edit_at_which_the_server_always_fails_keeps_no_other_waiting(tmp_path):
+    """Nor are its tries endless."""
+    desk = Poisoned(tmp_path / NAME)
+    desk.alert(1, episode="a")
+    desk.alert(2, episode="b")
+    desk.carry()
+    desk.alert(3, episode="a", attempt_id="attempt-1", status="escalated")
+    for number in range(4, 10):
+        desk.alert(number, episode="b", attempt_id="attempt-2", occurrences=number, error_fingerprint="push")
+        desk.carry_with(lambda text: "attempt-1\n" in text, 900)
+        assert f"{number} occurrences" in desk.sent["2"]
+    assert isinstance(desk.next(), Wait)
+    assert any("an edit is given up" in text for text in desk.told)
+
+
+def test_an_outage_gives_nothing_up_however_long_it_lasts(tmp_path):
+    """Where no message arrives none of them is to blame."""
+    desk = Poisoned(tmp_path / NAME)
+    buried = []
+    desk.courier = Courier(
+        desk.outbox,
+        desk.targets,
+        desk.limits,
+        zone=UTC,
+        chance=lambda: 0.5,
+        tell=desk.told.append,
+        bury=lambda job, why: buried.append(job.card),
+        rates=AT_ONCE,
+    )
+    for number in range(5):
+        desk.alert(number)
+        desk.carry_with(lambda text: True, 3600)
+    desk.carry_with(lambda text: False, 600)
+    assert buried == []
+    told = "\n".join(desk.sent.values())
+    assert all(f"attempt-{number}" in told for number in range(5))
+
+
+def test_a_message_that_cannot_be_put_together_says_so_and_holds_nothing_up(desk, monkeypatch):
+    """Whatever a later version of an alert may bring: somebody is told that there is one."""
+    make = courier_module.card
+
+    def broken(first, last, notes, zone):
+        if first.attempt_id == "attempt-1":
+            raise OverflowError("date value out of range")
+        return make(first, last, notes, zone)
+
+    monkeypatch.setattr(courier_module, "card", broken)
+    desk.alert(1)
+    desk.alert(2)
+    desk.carry()
+    first, second = texts(desk)
+    assert first == "⚠️ an alert that cannot be shown: `agentwatch alerts` has it\nid-1"
+    assert "attempt-2" in second
+    assert any("OverflowError" in text for text in desk.told)
