@@ -34,7 +34,7 @@ from agentwatch.notify.channel import Job
 from agentwatch.notify.courier import Courier, Rates, enqueue
 from agentwatch.notify.feed import Batch, Feed
 from agentwatch.notify.journal import append
-from agentwatch.notify.outbox import KEPT_S, NAME, Outbox
+from agentwatch.notify.outbox import KEPT_S, NAME, Outbox, is_damaged
 from agentwatch.settings import Loaded
 
 if TYPE_CHECKING:
@@ -180,12 +180,22 @@ class Notifier:
                 await loop()
             except AgentwatchError:
                 raise
+            except sqlite3.DatabaseError as error:
+                if is_damaged(error):
+                    raise StorageError(
+                        f"`{self._state / NAME}` is damaged: {error}", hint="start the notifier again: it sets it aside, and tells alerts of the last day again"
+                    ) from error
+                told = await self._fails(error, told)
             except Exception as error:  # noqa: BLE001  # told, and tried again
-                said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
-                if said != told:
-                    self._report(said)
-                told = said
-                await self._pause(RETRY_S)
+                told = await self._fails(error, told)
+
+    async def _fails(self, error: Exception, told: str) -> str:
+        """Say so, once, and give it a moment; what was said."""
+        said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
+        if said != told:
+            self._report(said)
+        await self._pause(RETRY_S)
+        return said
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -279,7 +289,9 @@ class Notifier:
         courier = self._couriers[0][0]
         chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._environ, self._zone)
         self._chat = chat
-        offset = int(self._outbox.value("updates") or 0)
+        # Each bot numbers what happens to it in its own way.
+        seen = f"updates:{telegram.number}"
+        offset = int(self._outbox.value(seen) or 0)
         while not self._stopping.is_set():
             asked_at = time.monotonic()
             try:
@@ -292,7 +304,7 @@ class Notifier:
             for update in found:
                 await self._obey(chat, update)
                 offset = update.update + 1
-                self._outbox.remember("updates", str(offset))
+                self._outbox.remember(seen, str(offset))
             if found:
                 self._wake()
             elif time.monotonic() - asked_at < SHORTEST_POLL_S:

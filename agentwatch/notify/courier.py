@@ -39,7 +39,7 @@ class Rates(NamedTuple):
 
     all: tuple[int, float] = (20, 0.04)
     chat: tuple[int, float] = (3, 1.0)
-    group: tuple[int, float] = (18, 3.2)
+    group: tuple[int, float] = (8, 5.0)
 
 
 class Courier:
@@ -69,7 +69,9 @@ class Courier:
         self._tell = tell
         self._action_of = action_of
         self._bury = bury
-        self._lanes = [_Lane(target, rates) for target in targets]
+        buckets: dict[int, list[Bucket]] = {}
+        # The topics of a group share what the group is allowed.
+        self._lanes = [_Lane(target, buckets.setdefault(target.chat, _buckets(target.chat, rates))) for target in targets]
         self._bucket = Bucket(*rates.all)
         self._gate = Gate()
         self._failures = 0
@@ -247,6 +249,10 @@ class Courier:
         return fitting(told, self._zone, self._limits.max_age_s / 3600)
 
 
+def _buckets(chat: int, rates: Rates) -> list[Bucket]:
+    return [Bucket(*rates.chat), *([Bucket(*rates.group)] if chat < 0 else [])]
+
+
 class _Doubts:
     """Messages of one chat that nobody answers for. `aside` is the one that lets others pass."""
 
@@ -282,11 +288,11 @@ class _Doubts:
 class _Lane:
     """A target, and when it may be sent something."""
 
-    def __init__(self, target: Target, rates: Rates) -> None:
+    def __init__(self, target: Target, buckets: list[Bucket]) -> None:
         self.target = target
+        self.buckets = buckets
         self.gate = Gate()
         self.new, self.edits = _Doubts(), _Doubts()
-        self.buckets = [Bucket(*rates.chat), *([Bucket(*rates.group)] if target.chat < 0 else [])]
         self.idle = False
         self.look_at = 0.0
 

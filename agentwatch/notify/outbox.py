@@ -138,7 +138,7 @@ class Outbox:
             try:
                 return cls(_connected(path)), problem
             except sqlite3.DatabaseError as error:
-                if last or not _is_damaged(error):
+                if last or not _is_unusable(error):
                     raise StorageError(f"cannot use `{path}`: {error}", hint="make room, or mend its permissions") from error
                 problem = str(error)
                 for suffix in ("", "-wal", "-shm"):
@@ -566,6 +566,11 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("it is damaged")
 
 
-def _is_damaged(error: sqlite3.DatabaseError) -> bool:
+def _is_unusable(error: sqlite3.DatabaseError) -> bool:
     """Not so for a full disk or a file that may not be opened: those pass, and nothing must be thrown away for them."""
     return not isinstance(error, sqlite3.OperationalError)
+
+
+def is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether what the file holds is no database of ours any more, its tables gone or its pages unreadable: no later try will do better."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)

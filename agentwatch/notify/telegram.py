@@ -84,6 +84,8 @@ class Telegram:
         if not _TOKEN.fullmatch(token):
             raise SettingsError("AGENTWATCH_TELEGRAM_TOKEN: not a bot's token", hint="it looks like 123456789:AAF… and comes from @BotFather")
         self._token = token
+        self.number = token.partition(":")[0]
+        """The bot's own id, which is no secret."""
         hide(token)
         self._bot = Bot(
             token,

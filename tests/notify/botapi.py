@@ -64,6 +64,7 @@ class BotApi:
         self.retry_after = 1
         self.slow_s = 0.0
         self.topics = set()
+        self.tokens = {TOKEN}
         self.moved = {}
         self.updates = []
         self.answers = []
@@ -110,7 +111,7 @@ class BotApi:
         token, _, method = handler.path.removeprefix("/bot").partition("/")
         values = _values(handler.headers.get("content-type", ""), body)
         try:
-            _check(token)
+            _check(token, self.tokens)
             if method == "getUpdates":
                 return _answer(handler, 200, {"ok": True, "result": self._get_updates(values)})
             if method not in ("sendMessage", "sendDocument", "editMessageText"):
@@ -231,11 +232,12 @@ class BotApi:
 
     # ---------------------------------------------------------------------------------------------------- what people do
 
-    def tap(self, message, label, user=7, data=None, chat=None):
-        """Somebody taps the button of that label, or one that they made up."""
+    def tap(self, message, label, user=7, data=None, chat=None, *, is_old=False):
+        """Somebody taps the button of that label, or one that they made up. Of an old message the server says no more than where it is."""
         keys = {key["text"]: key["callback_data"] for row in message["keyboard"] or () for key in row}
         found = data if data is not None else next(value for text, value in keys.items() if label in text)
         at = {**_as_result(message), **({"chat": _chat(chat)} if chat is not None else {})}
+        at = {"chat": at["chat"], "message_id": at["message_id"], "date": 0} if is_old else at
         query = {"id": "1", "from": _user(user), "chat_instance": "1", "message": at, "data": found}
         self._update(callback_query=query)
 
@@ -261,8 +263,8 @@ class BotApi:
             return found
 
 
-def _check(token):
-    if token != TOKEN:
+def _check(token, tokens):
+    if token not in tokens:
         raise RefusalError(401, "Unauthorized")
 
 

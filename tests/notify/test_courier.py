@@ -402,9 +402,21 @@ def test_a_chat_gets_a_message_a_second_and_a_group_twenty_a_minute(tmp_path):
     desk.run(59)
     counts = Counter(name for _, name, *_ in desk.history)
     assert counts["telegram:7"] == 50
-    assert 30 <= counts["telegram:-9"] <= 37
+    assert 18 <= counts["telegram:-9"] <= 20
+    assert max(sum(at <= other < at + 60 for other, name, *_ in desk.history if name == "telegram:-9") for at, *_ in desk.history) <= 20
     worst = max(sum(at <= other < at + 1 for other, name, *_ in desk.history if name == "telegram:7") for at, *_ in desk.history)
     assert worst <= 4
+
+
+def test_topics_of_a_group_share_what_the_group_is_allowed(tmp_path):
+    """Telegram counts by chat."""
+    targets = tuple(Target(name=f"telegram:-9/{topic}", chat=-9, topic_id=topic) for topic in (1, 2, 3))
+    desk = Desk(tmp_path / NAME, *targets, limits=Limits(storm_per_min=60), rates=Rates())
+    for number in range(30):
+        desk.alert(number)
+    desk.run(59)
+    assert len(desk.history) <= 20
+    assert {name for _, name, *_ in desk.history} == {target.name for target in targets}
 
 
 def test_a_clock_that_is_set_back_silences_nobody(desk):

@@ -160,6 +160,21 @@ def test_a_kill_after_the_send_gives_one_marked_repeat(place, api, line):
     assert second["text"].replace(f"{REPEAT}\n", "") == first["text"]
 
 
+def test_a_memory_that_is_damaged_while_it_runs_ends_it_and_is_set_aside_by_the_next(place, api, line):
+    """Tried again it would fail for ever, with nobody told of anything any more."""
+    process = place.start()
+    place.write(line(1))
+    messages(api, 1)
+    time.sleep(0.5)
+    for path in place.state.glob("notify.sqlite*"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    place.write(line(2))
+    assert process.wait(20) == 1
+    assert "damaged" in place.stderr
+    place.start()
+    api.wait(lambda: any("attempt-2" in message["text"] for message in api.messages))
+
+
 def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(place, api, line):
     """By renaming and by copying and truncating; nothing twice."""
     place.start()
@@ -206,6 +221,31 @@ def test_buttons_acknowledge_mute_and_show_details(place, api, line):
     edited(api, message, "🔇 error_loop muted until")
     place.write(line(2), line(3, kind="tool_loop"))
     assert "attempt-3" in messages(api, 2)[1]["text"]
+
+
+def test_a_button_of_an_old_message_works(place, api, line):
+    """The server does not say any more what stands in it."""
+    place.start()
+    place.write(line(1))
+    (message,) = messages(api, 1)
+    api.tap(message, "ack", is_old=True)
+    edited(api, message, "✔ acknowledged by User7")
+    assert api.answers == ["acknowledged"]
+
+
+def test_another_bot_is_listened_to_from_its_own_beginning(place, api, line):
+    """Each numbers what happens to it in its own way."""
+    first = place.start()
+    for number in (1, 2):
+        api.say("/help")
+        messages(api, number)
+    first.terminate()
+    first.wait(20)
+    other = TOKEN.replace("123456789", "987654321")
+    api.tokens, api._number, api.updates = {other}, 10, []
+    place.start("notify", AGENTWATCH_TELEGRAM_TOKEN=other)
+    api.say("/help")
+    messages(api, 3)
 
 
 def test_commands_are_answered(place, api, line):
