@@ -354,6 +354,9 @@ def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterat
         if alert is None:
             if raw.strip():
                 outbox.count("lines that are no alert")
-        # What was forgotten comes again when a rotated log is read again.
-        elif (is_first or alert.timestamp.timestamp() > now - KEPT_S) and (seq := outbox.add(alert, now)) is not None:
+        elif not is_first and alert.timestamp.timestamp() <= now - KEPT_S:
+            # What was forgotten comes again when a rotated log is read again; in the log itself it is new.
+            if batch.cursor is not None:
+                outbox.count("older than two weeks")
+        elif (seq := outbox.add(alert, now)) is not None:
             yield seq, alert

@@ -160,7 +160,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is sent alerts of this type, executor and project, if they are bad enough. The end of an episode always is."""
         return (
             (not self.types or alert.type in self.types)
-            and (not self.executors or alert.detail.get("executor") in self.executors)
+            and (not self.executors or str(alert.detail.get("executor", "")).lower() in {one.lower() for one in self.executors})
             and (not self.projects or alert.detail.get("project_id") in self.projects)
             and (alert.status is Status.RECOVERED or RANK[alert.severity] >= RANK[self.min_severity])
         )

@@ -193,7 +193,8 @@ class Courier:
         queue, old = self._outbox.queue(target.name)
         if unsent is None and not queue.topics and not old:
             return Wait(now + FOREVER_S)
-        local = datetime.fromtimestamp(now, self._zone) if self._zone else datetime.fromtimestamp(now, UTC).astimezone()
+        # Without a zone it is naive, and the machine's own is asked again for the end: summer time may begin in between.
+        local = datetime.fromtimestamp(now, self._zone)
         if quiet := quiet_until(target.quiet, local):
             return Wait(quiet.timestamp())
         if unsent is not None:

@@ -70,7 +70,7 @@ TEXT, PAGE = "text", "page"
 
 
 class Standing(Enum):
-    """Where a chat knows a topic from: nowhere, soon a message, a message of its own, a digest (or a message that was refused)."""
+    """Where a chat knows a topic from: nowhere (or it muted it), soon a message, a message of its own, a digest (or a message that was refused)."""
 
     UNKNOWN = "unknown"
     WAITING = "waiting"
@@ -148,13 +148,18 @@ class Outbox:
 
     @classmethod
     def copy(cls, path: Path) -> "Outbox":
-        """What stands at `path`, in memory: for one who only looks. Empty where there is nothing."""
+        """What stands at `path`, in memory: for one who only looks. Empty where there is nothing that can be used."""
         copied = sqlite3.connect(":memory:", isolation_level=None)
         if path.exists():
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source:
-                source.backup(copied)
-        else:
-            copied.executescript(_SCHEMA)
+            try:
+                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
+                    _check(source)
+                    source.backup(copied)
+                return cls(copied)
+            except sqlite3.DatabaseError as error:
+                if not _is_unusable(error):
+                    raise StorageError(f"cannot read `{path}`: {error}", hint="ask as the user who runs the notifier") from error
+        copied.executescript(_SCHEMA)
         return cls(copied)
 
     def close(self) -> None:
@@ -274,6 +279,8 @@ class Outbox:
             return Standing.UNKNOWN
         if row[0] is None:
             return Standing.WAITING
+        if row[0] == DROPPED:
+            return Standing.UNKNOWN
         card = self._one("SELECT 1 FROM card WHERE id = ? AND topic IS NOT NULL AND state != 3", row[0])
         return Standing.MESSAGE if card else Standing.MENTIONED
 
@@ -557,12 +564,17 @@ def _connected(path: Path) -> sqlite3.Connection:
 def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
+    if database.execute("PRAGMA user_version").fetchone()[0] == 0:
         database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
+    _check(database)
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Raises DatabaseError for what cannot be used."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
         raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")
-    elif database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("it is damaged")
 
 

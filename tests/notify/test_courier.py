@@ -1,6 +1,7 @@
 """Which message goes out when, and what becomes of it: outbox and courier together, on a clock that is set by hand."""
 
 import random
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -25,7 +26,8 @@ AT_ONCE = Rates(*([(1_000_000, 1e-9)] * 3))
 class Desk:
     """An outbox, a courier and a clock; `sent` are the messages that stand in chats, by what names them there."""
 
-    def __init__(self, path, *targets, limits=USUAL, rates=AT_ONCE):
+    def __init__(self, path, *targets, limits=USUAL, rates=AT_ONCE, zone=UTC):
+        self.zone = zone
         self.path, self.targets, self.limits, self.rates = path, targets or (CHAT,), limits, rates
         self.now = NOW
         self.sent = {}
@@ -39,7 +41,7 @@ class Desk:
         if self.outbox is not None:
             self.outbox.close()
         self.outbox, _ = Outbox.open(self.path)
-        self.courier = Courier(self.outbox, self.targets, self.limits, zone=UTC, chance=lambda: 0.5, tell=self.told.append, rates=self.rates)
+        self.courier = Courier(self.outbox, self.targets, self.limits, zone=self.zone, chance=lambda: 0.5, tell=self.told.append, rates=self.rates)
 
     def take(self, *lines):
         with self.outbox.transaction():
@@ -145,6 +147,7 @@ def test_the_end_of_what_was_never_told_is_not_told(desk):
         pytest.param(Target(name="t", types=("tool_loop",)), True, id="its type"),
         pytest.param(Target(name="t", types=("error_loop",)), False, id="another type"),
         pytest.param(Target(name="t", executors=("codex",)), True, id="its executor"),
+        pytest.param(Target(name="t", executors=("CODEX",)), True, id="its executor, as a message writes it"),
         pytest.param(Target(name="t", executors=("claude-code",)), False, id="another executor"),
         pytest.param(Target(name="t", projects=("shop",)), True, id="its project"),
         pytest.param(Target(name="t", projects=("bank",)), False, id="another project"),
@@ -280,6 +283,31 @@ def test_nothing_is_sent_in_quiet_hours_and_all_of_it_after_them(tmp_path):
     desk.run(4 * 3600)
     assert [datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at, *_ in desk.history] == ["07:00"]
     assert texts(desk)[0].startswith("❌ 5 alerts")
+
+
+def test_quiet_hours_end_by_the_wall_clock_in_the_night_in_which_it_is_set_forward(tmp_path, monkeypatch):
+    """At seven, and not an hour after; in the machine's own zone."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        target = Target(name="telegram:7", chat=7, quiet="22:00-07:00")
+        desk = Desk(tmp_path / NAME, target, zone=None)
+        for number, at in enumerate([datetime(2026, 3, 28, 22, 30, tzinfo=UTC), datetime(2026, 10, 24, 22, 30, tzinfo=UTC)]):
+            desk.now = at.timestamp()
+            desk.alert(number)
+            desk.run(12 * 3600)
+        assert [datetime.fromtimestamp(at, UTC) for at, *_ in desk.history] == [datetime(2026, 3, 29, 5, tzinfo=UTC), datetime(2026, 10, 25, 6, tzinfo=UTC)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_end_of_what_was_muted_while_it_waited_is_not_told(desk):
+    """Nobody knows what would be over."""
+    desk.alert(1, episode="e")
+    desk.outbox.drop_waiting(CHAT.name, lambda alert: True)
+    desk.alert(2, episode="e", attempt_id="attempt-1", status="recovered")
+    assert desk.carry() == 0
 
 
 def test_a_muted_attempt_is_not_told_until_the_mute_is_over(desk):

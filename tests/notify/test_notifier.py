@@ -391,6 +391,30 @@ def test_a_dry_run_prints_and_does_nothing(place, api, line):
     assert not place.state.exists()
 
 
+@pytest.mark.parametrize("content", [b"no database" * 1000, b""], ids=["damaged", "empty"])
+def test_a_dry_run_beside_a_memory_that_cannot_be_used_shows_what_a_start_would_send(place, api, line, content):
+    """And leaves it alone; a directory may be called what it likes."""
+    logs = place.base / "what? 100%#1"
+    (logs / ".agentwatch").mkdir(parents=True, mode=0o700)
+    (logs / ".agentwatch" / "notify.sqlite").write_bytes(content)
+    (logs / "agent-alerts.jsonl").write_bytes(orjson.dumps(line(1), option=orjson.OPT_APPEND_NEWLINE))
+    done = place.run("notify", "--dry-run", "--log-dir", str(logs))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Attempt: attempt-1" in done.stdout
+    assert (logs / ".agentwatch" / "notify.sqlite").read_bytes() == content
+
+
+def test_an_alert_of_long_ago_is_counted(place, api, line):
+    """One that comes later than the notifier remembers: nothing ends nowhere."""
+    place.write(line(1))
+    place.start()
+    messages(api, 1)
+    place.write(line(2, at_s=time.time() - 30 * 86_400), line(3))
+    messages(api, 2)
+    api.say("/status")
+    assert "older than two weeks: 1" in messages(api, 3)[-1]["text"]
+
+
 def test_a_second_notifier_is_refused(place, api, line):
     """Two would tell everything twice."""
     place.write(line(1))
