@@ -190,7 +190,7 @@ class Courier:
         oldest = self._outbox.oldest_waiting_s(target.name)
         if oldest is not None and oldest < now - self._limits.max_age_s:
             self._outbox.pass_over(target.name, now - self._limits.max_age_s)
-        queue, old = self._outbox.queue(target.name)
+        queue, old = self._outbox.queue(target.name, self._limits.storm_per_min + 2)
         if unsent is None and not queue.topics and not old:
             return Wait(now + FOREVER_S)
         # Without a zone it is naive, and the machine's own is asked again for the end: summer time may begin in between.

@@ -61,6 +61,9 @@ CREATE INDEX fleet_cause ON fleet (target, cause, at_s);
 CREATE TABLE mute (target TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, until_s REAL NOT NULL, PRIMARY KEY (target, kind, value)) WITHOUT ROWID;
 """
 
+_OLDEST = "CREATE INDEX IF NOT EXISTS delivery_oldest ON delivery (target, at_s) WHERE card IS NULL"
+"""Came after the first files of this version were made."""
+
 OLD, DROPPED, POSTED = -1, -2, -3
 """The cards of deliveries that are in no message: only counted for their age, muted while they waited, or posted to a web address."""
 
@@ -155,11 +158,12 @@ class Outbox:
                 with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
                     _check(source)
                     source.backup(copied)
+                copied.execute(_OLDEST)
                 return cls(copied)
             except sqlite3.DatabaseError as error:
                 if not _is_unusable(error):
                     raise StorageError(f"cannot read `{path}`: {error}", hint="ask as the user who runs the notifier") from error
-        copied.executescript(_SCHEMA)
+        copied.executescript(f"{_SCHEMA} {_OLDEST};")
         return cls(copied)
 
     def close(self) -> None:
@@ -299,15 +303,18 @@ class Outbox:
             if done.rowcount:
                 self.count(f"old:{target}", done.rowcount)
 
-    def queue(self, target: str) -> tuple[Queue, int]:
-        """What waits for a new message, and how many alerts are to be counted in it."""
-        topics, oldest = self._one("SELECT COUNT(DISTINCT topic), MIN(at_s) FROM delivery WHERE target = ? AND card IS NULL", target)
+    def queue(self, target: str, most: int) -> tuple[Queue, int]:
+        """What waits for a new message, topics counted up to `most`, and how many alerts are to be counted in it."""
+        # Of a hundred thousand that wait nobody needs to know more than that they are too many: all of them would take seconds.
+        # Left to itself SQLite goes through all that wait, here and below.
+        waiting = "SELECT DISTINCT topic FROM delivery INDEXED BY delivery_waiting WHERE target = ? AND card IS NULL LIMIT ?"
+        (topics,) = self._one(f"SELECT COUNT(*) FROM ({waiting})", target, most)  # noqa: S608  # a constant
         old = self._one("SELECT number FROM counted WHERE name = ?", f"old:{target}")
-        return Queue(topics, oldest or 0.0), old[0] if old else 0
+        return Queue(topics, self.oldest_waiting_s(target) or 0.0), old[0] if old else 0
 
     def oldest_waiting_s(self, target: str) -> float | None:
         """The time of the oldest alert that waits for a new message."""
-        return self._one("SELECT MIN(at_s) FROM delivery WHERE target = ? AND card IS NULL", target)[0]  # type: ignore[no-any-return]  # a column
+        return self._one("SELECT MIN(at_s) FROM delivery INDEXED BY delivery_oldest WHERE target = ? AND card IS NULL", target)[0]  # type: ignore[no-any-return]  # a column
 
     # ---------------------------------------------------------------------------------------------------------------- messages
 
@@ -567,6 +574,7 @@ def _prepare(database: sqlite3.Connection) -> None:
     if database.execute("PRAGMA user_version").fetchone()[0] == 0:
         database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
     _check(database)
+    database.execute(_OLDEST)
 
 
 def _check(database: sqlite3.Connection) -> None:
