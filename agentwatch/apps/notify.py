@@ -95,6 +95,7 @@ class Notifier:
             report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
         self._feed = self._new_feed()
         self._stopping = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._systemd = sdnotify.Notifier(environ)
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
         self._chat: Chat | None = None
@@ -150,6 +151,7 @@ class Notifier:
         """Ask it to end."""
         self._systemd.send(STOPPING=1)
         self._stopping.set()
+        self._caught_up.set()
         self._wake()
         self._posts.stop()
         self._actions.stop()
@@ -220,17 +222,24 @@ class Notifier:
     async def _watch(self) -> None:
         try:
             while not self._stopping.is_set():
+                has_new = False
                 for batch in self._feed.batches():
-                    self._take(batch)
+                    has_new |= self._take(batch)
                     await asyncio.sleep(0)
+                self._caught_up.set()
+                if has_new:
+                    self._wake()
                 await asyncio.sleep(LOOK_S)
         except BaseException:
-            # What was read and not written down is read again.
+            # What was read and not written down is read again; what is known already is told meanwhile.
+            self._caught_up.set()
+            self._wake()
             self._feed.close()
             self._feed = self._new_feed()
             raise
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch) -> bool:
+        """Write down what is new, and who is to be told of it; whether there was something."""
         now = self._clock()
         has_new = False
         is_first = self._outbox.value("begun") is None
@@ -246,9 +255,9 @@ class Notifier:
                 if is_first:
                     self._outbox.remember("begun", str(now))
         if has_new:
-            self._wake()
             self._posts.wake()
             self._actions.wake()
+        return has_new
 
     def _wake(self) -> None:
         for courier, wake in self._couriers:
@@ -258,6 +267,8 @@ class Notifier:
     # ---------------------------------------------------------------------------------------------------- messages go out
 
     async def _carry(self, courier: Courier, outlet: channels.Outlet, wake: asyncio.Event) -> None:
+        # A backlog is one digest: it is read to its end before anything is told of it.
+        await self._caught_up.wait()
         courier.wake()
         while not self._stopping.is_set():
             wake.clear()

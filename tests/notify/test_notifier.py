@@ -191,6 +191,15 @@ def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(place, api, line)
     assert sorted(message["text"].splitlines()[1] for message in found) == [f"Attempt: attempt-{number}" for number in (1, 2, 3, 4)]
 
 
+def test_a_backlog_of_many_megabytes_is_one_digest(place, api, line):
+    """It is read to its end before anything is told of it."""
+    place.write(*(line(number, at_s=time.time() - 1200) for number in range(6000)))
+    assert place.path.stat().st_size > 2 << 20
+    place.start()
+    (message,) = messages(api, 1)
+    assert message["text"].startswith("❌ 6,000 alerts, ")
+
+
 def test_lines_that_are_no_alerts_are_passed_over(place, api, line):
     """Whoever else writes into the file does no harm."""
     with place.path.open("ab") as file:
