@@ -125,6 +125,19 @@ def test_a_rotation_loses_nothing(log, rotate, is_running):
     assert log.new() == log.written
 
 
+def test_a_writer_that_never_rests_lets_the_reader_come_to_an_end(log):
+    """What is told when all was read is told in a storm, too."""
+    log.write()
+    looks = 0
+    for batch in log.feed.batches():
+        log.read += batch.lines
+        log.write()
+        looks += 1
+        assert looks < 3
+    log.look()
+    assert log.new() == log.written
+
+
 @pytest.mark.parametrize("is_compressed", [False, True])
 def test_what_was_moved_into_the_archive_before_it_was_read_is_found(log, is_compressed):
     """As `logrotate` does with `olddir`, while nobody reads."""
