@@ -94,6 +94,8 @@ class Notifier:
         if problem:
             report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
         self._feed = self._new_feed()
+        # Until the log was read to its end once, however many pieces and starts that took.
+        self._is_first = self._outbox.value("begun") is None
         self._stopping = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._systemd = sdnotify.Notifier(environ)
@@ -229,6 +231,9 @@ class Notifier:
                 self._caught_up.set()
                 if has_new:
                     self._wake()
+                if self._is_first and self._outbox.cursor() is not None:
+                    self._outbox.remember("begun", str(self._clock()))
+                    self._is_first = False
                 await asyncio.sleep(LOOK_S)
         except BaseException:
             # What was read and not written down is read again; what is known already is told meanwhile.
@@ -242,18 +247,15 @@ class Notifier:
         """Write down what is new, and who is to be told of it; whether there was something."""
         now = self._clock()
         has_new = False
-        is_first = self._outbox.value("begun") is None
         with self._outbox.transaction():
-            for seq, alert in fresh(self._outbox, batch, now, is_first=is_first):
+            for seq, alert in fresh(self._outbox, batch, now, is_first=self._is_first):
                 has_new = True
                 for courier, _ in self._couriers:
                     enqueue(self._outbox, seq, alert, courier.targets, now)
-                self._posts.enqueue(seq, alert, now, is_first=is_first)
+                self._posts.enqueue(seq, alert, now, is_first=self._is_first)
                 self._actions.consider(seq, alert, now)
             if batch.cursor is not None:
                 self._outbox.advance(batch.cursor)
-                if is_first:
-                    self._outbox.remember("begun", str(now))
         if has_new:
             self._posts.wake()
             self._actions.wake()

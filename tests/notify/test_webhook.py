@@ -346,6 +346,15 @@ def serve(posts):
     asyncio.run(until_empty())
 
 
+def test_what_was_before_our_time_is_not_posted_however_much_it_is(hooked, receiver):
+    """An alert log of many megabytes that is met for the first time."""
+    hooked.write(*(alert_line(number, at_s=time.time() - 3 * 86_400) for number in range(5000)), alert_line("new"))
+    assert hooked.path.stat().st_size > 2 << 20
+    hooked.start()
+    receiver.wait(1)
+    assert [headers["webhook-id"] for _, _, headers, _ in receiver.posts] == ["id-new"]
+
+
 def test_a_kill_loses_no_post(hooked, receiver):
     """What was not answered is posted again, under the same id."""
     receiver.delay_s = 5
