@@ -23,7 +23,6 @@ CALLBACK = "callback:"
 """Before a run's id: the target that posts to the address in `runs/<id>/callback`."""
 
 LONGEST_URL = 2048
-_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 HINT = "see docs/notifications.md; for Telegram set AGENTWATCH_TELEGRAM_TOKEN and AGENTWATCH_TELEGRAM_CHATS"
@@ -123,6 +122,6 @@ def callback(log_dir: Path, run_id: object) -> str | None:
         if not S_ISREG(stat.st_mode) or stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
             return None
         text = os.read(fd, LONGEST_URL + 1).decode("utf-8", "replace").strip()
-        return text if text and len(text) <= LONGEST_URL and not _BLANK.search(text) else None
+        return text if len(text.split()) == 1 and len(text) <= LONGEST_URL else None
     finally:
         os.close(fd)
