@@ -22,6 +22,9 @@ POLL_S = 30
 ANSWER_S = 20.0
 CONNECT_S = 5.0
 MOST_ANSWER_CHARS = 190
+GENERAL = 1
+"""The topic that every group with topics has."""
+
 MOST_CAPTION_UNITS, MOST_DOCUMENT_BYTES = 1024, 45_000_000
 """What Telegram takes; of documents 50 MB."""
 
@@ -155,7 +158,7 @@ class Telegram:
         if remote is not None:
             await self._bot.edit_message_text(message_id=int(remote), **common)
             return remote
-        sent = await self._bot.send_message(message_thread_id=topic_id, disable_notification=is_silent, **common)
+        sent = await self._bot.send_message(message_thread_id=_thread(topic_id), disable_notification=is_silent, **common)
         return str(sent.message_id)
 
     async def _upload(self, chat: int, topic_id: int | None, lines: list[Line], name: str, content: bytes, *, is_silent: bool) -> str:
@@ -166,7 +169,7 @@ class Telegram:
             caption=as_html(lines, MOST_CAPTION_UNITS),
             parse_mode=ParseMode.HTML,
             filename=name,
-            message_thread_id=topic_id,
+            message_thread_id=_thread(topic_id),
             disable_notification=is_silent,
         )
         return str(sent.message_id)
@@ -267,10 +270,20 @@ def _incoming(update: Update) -> Incoming:
     query, message = update.callback_query, update.message
     if query is not None and isinstance(query.message, Message) and query.data is not None:
         at = query.message
-        return Tapped(update.update_id, at.chat.id, at.message_thread_id, query.from_user.id, _name(query.from_user), query.data, query.id)
+        return Tapped(update.update_id, at.chat.id, _topic(at), query.from_user.id, _name(query.from_user), query.data, query.id)
     if message is not None and message.from_user is not None and message.text:
-        return Said(update.update_id, message.chat.id, message.message_thread_id, message.from_user.id, _name(message.from_user), message.text)
+        return Said(update.update_id, message.chat.id, _topic(message), message.from_user.id, _name(message.from_user), message.text)
     return Other(update.update_id)
+
+
+def _thread(topic_id: int | None) -> int | None:
+    """How a topic is named to the server, which knows no thread of the general one's number."""
+    return None if topic_id == GENERAL else topic_id
+
+
+def _topic(message: Message) -> int | None:
+    """The topic that it stands in. A reply elsewhere has the number of a thread, too, to which nothing can be sent."""
+    return message.message_thread_id if message.is_topic_message else None
 
 
 def _name(user: Any) -> str:

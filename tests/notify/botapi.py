@@ -241,9 +241,9 @@ class BotApi:
         query = {"id": "1", "from": _user(user), "chat_instance": "1", "message": at, "data": found}
         self._update(callback_query=query)
 
-    def say(self, text, chat=7, user=7):
+    def say(self, text, chat=7, user=7, **more):
         """Somebody writes to the bot."""
-        self._update(message={"message_id": 1, "date": int(time.time()), "chat": _chat(chat), "from": _user(user), "text": text})
+        self._update(message={"message_id": 1, "date": int(time.time()), "chat": _chat(chat), "from": _user(user), "text": text, **more})
 
     def _update(self, **what):
         with self.lock:

@@ -126,6 +126,25 @@ def test_a_missing_topic_sends_to_the_chat_itself_and_says_so(place, api, line):
     assert "sent here because topic 9 is gone or closed" in message["text"]
 
 
+def test_the_general_topic_is_the_group_itself(place, api, line):
+    """It has the number 1, and the server knows no thread of that number."""
+    place.start("notify", AGENTWATCH_TELEGRAM_CHATS="-100/1")
+    place.write(line(1))
+    (message,) = messages(api, 1)
+    assert message["topic"] is None
+    assert "topic" not in message["text"]
+
+
+def test_a_command_in_a_reply_is_answered_in_the_group_and_one_in_a_topic_there(place, api):
+    """A reply has the number of a thread, too, in which nothing can be sent."""
+    api.topics.add(9)
+    place.start("notify", AGENTWATCH_TELEGRAM_CHATS="-100", AGENTWATCH_TELEGRAM_USERS="7")
+    api.say("/help", chat=-100, message_thread_id=33)
+    api.say("/help", chat=-100, message_thread_id=9, is_topic_message=True)
+    first, second = messages(api, 2)
+    assert [(one["topic"], "gone or closed" in one["text"]) for one in (first, second)] == [(None, False), ("9", False)]
+
+
 def test_a_topic_and_a_chat_that_moved_are_found(place, api, line):
     """Message threads are used; a group that became a supergroup is followed."""
     api.topics.add(9)
