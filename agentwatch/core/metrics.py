@@ -291,7 +291,11 @@ def sessions(rows: Iterable[Row]) -> list[Row]:
     """
     attempts: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        known = attempts.setdefault((row.scope, row.attempt_id), [])
+        who = row.scope, row.attempt_id
+        known = attempts.get(who)
+        if known is None:
+            attempts[who] = [row]
+            continue
         index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
         if index is None:
             known.append(row)
