@@ -45,26 +45,33 @@ class ErrorLine(msgspec.Struct, gc=False):
 
 
 def rows(log_dir: Path, since: datetime | None, tell: Tell) -> list[Row]:
-    """The rows of all metrics files, in the order in which they were written; archives of months before `since` stay closed."""
+    """The rows of all metrics files, in the order in which they were written, their times in UTC; archives of months before `since` stay closed."""
     found: list[Row] = []
     for path in files(log_dir, METRICS, since):
         refused = 0
         for block in _blocks(path, tell):
             try:
-                found.extend(_rows(block))
+                read = _rows(block)
             except REFUSED:
-                for line in block.splitlines():
-                    row = _lenient(line)
-                    if row is not None:
-                        found.append(row)
-                    elif line.strip():
-                        refused += 1
+                lines = [line for line in block.splitlines() if line.strip()]
+                read = [row for line in lines if (row := _lenient(line)) is not None]
+                refused += len(lines) - len(read)
+            sound = [row for row in read if row.timestamp.tzinfo is UTC or _is_in_utc(row)]
+            refused += len(read) - len(sound)
+            found += sound
         if refused:
             tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
-    for row in found:
-        if row.timestamp.tzinfo is not UTC:
-            row.timestamp = row.timestamp.astimezone(UTC)
     return found
+
+
+def _is_in_utc(row: Row) -> bool:
+    """Put its times in UTC; false where the calendar has no such time there."""
+    try:
+        row.timestamp = row.timestamp.astimezone(UTC)
+        row.started_at = row.started_at and row.started_at.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def errors(log_dir: Path, since: datetime | None, tell: Tell) -> list[ErrorLine]:

@@ -123,6 +123,38 @@ def test_lines_that_are_no_sessions_are_told(place):
     assert found["problems"] == ["`agent-metrics.jsonl`: 3 lines are no sessions, and not counted"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_no_calendar_has_is_no_session(place, at):
+    """In UTC it would lie before the first year, or after the last."""
+    now = datetime.now(UTC)
+    place.store(row("good", now - timedelta(minutes=1)), {**row("odd", now), "timestamp": at})
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["problems"]) == (1, ["`agent-metrics.jsonl`: 1 line is no session, and not counted"])
+
+
+def test_figures_beyond_all_reason_are_not_counted(place):
+    """Two of them would be more than a float can hold, or a price below nothing: unknown is what they are."""
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    huge, negative = {"cost_usd": 1e308, "duration_ms": 1e308, "total_tokens": 1e30}, {"cost_usd": -1e9, "duration_ms": -5, "errors": -3}
+    place.store(
+        row("a", at, metrics=huge), row("b", at, metrics=huge), row("c", at, metrics=negative), row("d", at, metrics={"cost_usd": 2.0, "duration_ms": 7})
+    )
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["cost_usd"]["total"], found["duration_ms"]["mean"]) == (4, 2.0, 7)
+    assert (found["tokens"]["total"], found["errors"]["total"]) == (0, 0)
+
+
+def test_a_log_can_tell_more_than_can_be_counted(place, make_session):
+    """The report has a figure all the same, and so has the store."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for name in ("a", "b"):
+        *steps, end = make_session(name, begun, usage=[{"input": 2**62, "output": -(2**62), "cost": 1e308}])
+        place.write(*steps, {**end, "data": {"completion_status": "success", "duration_ms": 1e308, "total_tokens": 1e30, "cost_usd": 1e308}})
+    assert place.json("summary", **ALONE)["sessions"]["success"] == 2
+    assert place.run("summary", "--rebuild", **ALONE).returncode == 0
+    assert place.json("summary", **ALONE)["problems"] == []
+
+
 def test_a_newer_line_of_a_session_replaces_the_older(place):
     """By the moment at which it began; what went on after it was forgotten adds to it."""
     now = datetime.now(UTC).replace(microsecond=0)
