@@ -1,6 +1,8 @@
 """What the reports say where there is little to say, or where what there is is damaged."""
 
+import csv
 import gzip
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -195,6 +197,54 @@ def test_a_spreadsheet_runs_no_formulas(place, make_session):
     lines = place.run("report", "sessions", "--csv", **ALONE).stdout.splitlines()
     assert lines[0].startswith("attempt_id,session_id,")
     assert ",'=HYPERLINK(evil)," in lines[1]
+
+
+def test_names_that_are_data_are_no_columns_of_a_spreadsheet(place, make_session):
+    """Models are written in small letters: one cell has all of them, as it has all executors."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for number, model in enumerate(("gpt-5", "claude-opus-4-6")):
+        place.write(*make_session(f"a{number}", begun, errors=["push_failed"], model=model, executor="CODEX"))
+    found = next(csv.DictReader(io.StringIO(place.run("report", "errors", "--csv", **ALONE).stdout)))
+    assert (found["by_model"], found["by_executor"]) == ("gpt-5 1; claude-opus-4-6 1", "CODEX 2")
+    assert not any("." in name for name in found)
+
+
+def test_a_page_says_what_was_chosen(place, make_session):
+    """A summary of one executor must not be taken for that of all; asked for as page and as JSON, it is both."""
+    place.write(*make_session("a", datetime.now(UTC) - timedelta(hours=1), executor="CODEX"))
+    assert "UTC, executor codex" in place.run("summary", "--executor", "codex", **ALONE).stdout
+    assert place.json("summary", "--executor", "codex", "--html", "out.html", **ALONE)["sessions"]["total"] == 1
+    assert "UTC, executor codex" in (place.base / "out.html").read_text()
+    assert place.json("report", "weekly", "--html", "week.html", **ALONE)["summary"]["sessions"]["total"] == 1
+    assert not (place.base / ".cache" / "reports").exists()
+
+
+def test_where_no_session_says_how_it_ended_there_are_no_others(place, make_session):
+    """No heading without a bar below it, no rate of nobody, and one is not many."""
+    place.write(*make_session("a", datetime.now(UTC) - timedelta(hours=1), status=None, executor="CODEX", errors=["push_failed"]))
+    said = place.run("summary", **ALONE).stdout
+    assert "1 in 1 attempt\n" in said
+    assert "1 session ended without saying how\n" in said + "\n"
+    assert place.run("report", "executors", **ALONE).stdout.count("EXECUTOR") == 1
+
+
+def test_an_error_without_a_category_has_that_of_its_words(place):
+    """Native transcripts name none; the report of tasks judges by the same words."""
+    at = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    place.write(
+        {"timestamp": at, "attempt_id": "a", "event_type": "error", "data": {"error_message": "cat: x.txt: No such file or directory"}},
+        {"timestamp": at, "attempt_id": "a", "event_type": "session_end", "data": {"completion_status": "failed"}},
+    )
+    assert [one["category"] for one in place.json("report", "errors", **ALONE)] == ["filesystem"]
+
+
+def test_what_ties_stands_in_one_order(place, make_session):
+    """Asked twice, a report says the same."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for number in range(12):
+        place.write(*make_session(f"a{number}", begun + timedelta(seconds=number), errors=[f"error_{number}"], executor="CODEX"))
+    first, *others = (place.json("report", "executors", **ALONE, PYTHONHASHSEED=str(seed))[0]["common_failures"] for seed in range(1, 4))
+    assert others == [first, first]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from datetime import date, datetime
 
 import msgspec
 
+from agentwatch.core.categories import category_of
 from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, Occurrences, Period, Who, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import Time
@@ -15,7 +16,7 @@ MORE_BY = 1.5
 
 
 class Cluster(msgspec.Struct, kw_only=True):
-    """Errors that are alike. `trend` is how many came by day (UTC, where the time is known); `more_in_second_half` compares the halves of the period."""
+    """Errors that are alike. `category` is the log's, else what the sample speaks of. `trend` is how many came by day (UTC, where the time is known); `more_in_second_half` compares the halves of the period."""
 
     fingerprint: str
     occurrences: int
@@ -121,7 +122,7 @@ def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Cou
         occurrences=gathered.count,
         tasks=len(gathered.tasks),
         attempts=len(gathered.attempts),
-        category=gathered.category,
+        category=gathered.category or (category_of(gathered.message) if gathered.message else None),
         sample_message=gathered.message,
         first_seen=gathered.first,
         last_seen=gathered.last,
