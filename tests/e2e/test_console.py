@@ -202,6 +202,19 @@ def test_a_paused_page_stands_still_and_misses_nothing(terminal):
     terminal.wait("Bash: second", gone="PAUSED")
 
 
+def test_a_paused_page_is_filtered_too(terminal):
+    """How many events pass is told by the filter that is in force."""
+    terminal.write(call("first"), call("second"), event("error", error_message="boom"))
+    terminal.run("tail")
+    terminal.wait("EVENTS 3")
+    terminal.type("p")
+    terminal.wait("PAUSED")
+    terminal.type("e")
+    terminal.wait("EVENTS 1")
+    terminal.type("e")
+    terminal.wait("EVENTS 3")
+
+
 def test_what_a_log_holds_does_nothing_to_the_terminal(terminal):
     """No title, no clearing, no forged line, no bell: all of it is seen."""
     terminal.write(call("\x1b]0;owned\x07\x1b[2J\x1b[1;1Hx\r\nline\u202e"), event("agent_output", output="\x1b[?1049l\x1b[8m hidden"))
