@@ -19,7 +19,7 @@ from agentwatch.model import Time
 
 ARCHIVE = "archive"
 METRICS, ERRORS = "agent-metrics", "agent-errors"
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES, LOOKS = 4 << 20, 3
 
 _rows = msgspec.json.Decoder(Row).decode_lines
 _row = msgspec.json.Decoder(Row).decode
@@ -46,22 +46,30 @@ class ErrorLine(msgspec.Struct, gc=False):
 
 def rows(log_dir: Path, since: datetime | None, tell: Tell) -> list[Row]:
     """The rows of all metrics files, in the order in which they were written, their times in UTC; archives of months before `since` stay closed."""
-    found: list[Row] = []
-    for path in files(log_dir, METRICS, since):
-        refused = 0
-        for block in _blocks(path, tell):
-            try:
-                read = _rows(block)
-            except REFUSED:
-                lines = [line for line in block.splitlines() if line.strip()]
-                read = [row for line in lines if (row := _lenient(line)) is not None]
-                refused += len(lines) - len(read)
-            sound = [row for row in read if row.timestamp.tzinfo is UTC or _is_in_utc(row)]
-            refused += len(read) - len(sound)
-            found += sound
-        if refused:
-            tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
+    for _ in range(LOOKS):
+        paths, problems = files(log_dir, METRICS, since), list[str]()
+        found = [row for path in paths for row in _rows_of(path, problems.append)]
+        if files(log_dir, METRICS, since) == paths:
+            break  # else one was rotated meanwhile, and stands elsewhere
+    for problem in problems:
+        tell(problem)
     return found
+
+
+def _rows_of(path: Path, tell: Tell) -> Iterator[Row]:
+    refused = 0
+    for block in _blocks(path, tell):
+        try:
+            read = _rows(block)
+        except REFUSED:
+            lines = [line for line in block.splitlines() if line.strip()]
+            read = [row for line in lines if (row := _lenient(line)) is not None]
+            refused += len(lines) - len(read)
+        sound = [row for row in read if row.timestamp.tzinfo is UTC or _is_in_utc(row)]
+        refused += len(read) - len(sound)
+        yield from sound
+    if refused:
+        tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
 
 
 def _is_in_utc(row: Row) -> bool:
