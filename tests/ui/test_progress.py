@@ -16,7 +16,7 @@ def test_it_is_told_where_it_can_be_taken_back(monkeypatch, term, is_told):
     monkeypatch.setattr(progress, "PATIENCE_S", 0.0)
     monkeypatch.setattr(progress, "STEP_S", 0.0)
     ours, theirs = pty.openpty()
-    with open(theirs, "w") as terminal:
+    with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress.Progress("reading logs") as told:
             told(1_000_000, 2_000_000)
