@@ -194,6 +194,7 @@ SAMPLES = {
     "telegram.routes": '[{"chat": -100, "types": ["error_loop"]}]',
     "webhook.url": "https://hooks.example/a?b=c",
     "apprise.quiet": "22:00-07:00",
+    "report.history": "s3://bucket/history",
     "actions.commands": '{"fresh_session": ["again.sh", "{attempt_id}"]}',
 }
 """A value for each key of which the default is nothing, which in a variable would count as not set."""

@@ -39,6 +39,7 @@ report_app = typer.Typer(
     name="report",
     help="Offline analyses of what agents did.",
     no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     epilog=examples(
         "agentwatch report executors CODEX CLAUDE --days 30",
@@ -110,6 +111,27 @@ def rotate(
 
 ROTATE_EPILOG = examples("agentwatch rotate --dry-run", "agentwatch rotate")
 EPILOG = examples("agentwatch summary", "agentwatch summary --days 30 --json | jq .cost_usd.total", "agentwatch summary --rebuild")
+
+
+@report_app.callback()
+def _top(
+    context: typer.Context,
+    *,
+    log_dir: LogDir = None,
+    config: Config = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Store finished days as Parquet, for DuckDB and for longer periods. Needs the extra `history`.")
+    ] = False,
+) -> None:
+    if compact and context.invoked_subcommand is not None:
+        raise UsageError("`--compact` stands alone", hint=f"call `agentwatch report {context.invoked_subcommand}` afterwards")
+    if compact:
+        from agentwatch.apps.history import compact as store
+
+        number, location = store(load(log_dir, config), datetime.now(UTC), say)
+        say(f"{number:,} {'session' if number == 1 else 'sessions'} of finished days in {location}")
+    elif context.invoked_subcommand is None:
+        raise UsageError("no report was named", hint="see `agentwatch report --help`")
 
 
 @report_app.command(epilog=examples("agentwatch report errors --days 30", "agentwatch report errors --executor codex --csv > errors.csv"))
