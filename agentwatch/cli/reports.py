@@ -123,14 +123,15 @@ def _top(
         bool, typer.Option("--compact", help="Store finished days as Parquet, for DuckDB and for longer periods. Needs the extra `history`.")
     ] = False,
 ) -> None:
-    if compact and context.invoked_subcommand is not None:
-        raise UsageError("`--compact` stands alone", hint=f"call `agentwatch report {context.invoked_subcommand}` afterwards")
+    command = context.invoked_subcommand
+    if command is not None and (compact or log_dir or config):
+        raise UsageError("what stands before the name of a report is for `--compact` alone", hint=f"put it behind: `agentwatch report {command} …`")
     if compact:
         from agentwatch.apps.history import compact as store
 
         number, location = store(load(log_dir, config), datetime.now(UTC), say)
         say(f"{number:,} {'session' if number == 1 else 'sessions'} of finished days in {location}")
-    elif context.invoked_subcommand is None:
+    elif command is None:
         raise UsageError("no report was named", hint="see `agentwatch report --help`")
 
 

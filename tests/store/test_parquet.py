@@ -127,6 +127,7 @@ def test_without_duckdb_the_remedy_is_told(logs):
     assert (said["sessions"]["total"], len(said["problems"])) == (3, 1)
     assert run("report").returncode == 2
     assert run("report", "--compact", "errors").returncode == 2
+    assert "put it behind" in run("report", "--log-dir", "elsewhere", "errors").stderr
 
 
 def test_without_sessions_nothing_is_made(tmp_path):
