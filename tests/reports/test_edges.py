@@ -238,6 +238,13 @@ def test_an_error_without_a_category_has_that_of_its_words(place):
     assert [one["category"] for one in place.json("report", "errors", **ALONE)] == ["filesystem"]
 
 
+def test_a_name_without_an_end_makes_no_line_without_an_end(place):
+    """Every line of a table is as long as its longest cell."""
+    place.store(row("a" * 100_000, datetime.now(UTC) - timedelta(minutes=1), executor="e" * 100_000, model="m" * 100_000, task_title="t" * 100_000))
+    for arguments in (("summary",), ("report", "sessions"), ("report", "cost", "--by", "model")):
+        assert max(map(len, place.run(*arguments, **ALONE).stdout.splitlines())) < 2000, arguments
+
+
 def test_what_ties_stands_in_one_order(place, make_session):
     """Asked twice, a report says the same."""
     begun = datetime.now(UTC) - timedelta(hours=1)
