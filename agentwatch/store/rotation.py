@@ -7,6 +7,7 @@ daemon has not read, and nothing without a line about it.
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -87,7 +88,8 @@ class Rotation:
             try:
                 yield from step()
             except OSError as error:
-                yield Action("left", str(error.filename or self._dir), error.strerror or str(error))
+                path = str(error.filename or self._dir)
+                yield Action("left", path.removeprefix(f"{self._dir}/"), error.strerror or str(error))
 
     def _forget_parts(self) -> None:
         """What a pass that was killed left half made."""
@@ -143,7 +145,11 @@ class Rotation:
     def _pack(self, path: Path, stat: os.stat_result) -> Action:
         target = self._archive / f"{path.name}.gz"
         if target.exists():
-            return Action("left", path.name, f"`{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not _holds(target, path):
+                return Action("left", path.name, f"another `{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not self._dry_run:
+                path.unlink()  # a pass was killed before it came to that
+            return Action("compressed", path.name, f"it stands in {ARCHIVE}/{target.name}", stat.st_size)
         if self._dry_run:
             return Action("compressed", path.name, f"now {ARCHIVE}/{target.name}", stat.st_size)
         self._archive.mkdir(0o700, exist_ok=True)
@@ -216,6 +222,18 @@ class Rotation:
 
     def _age(self, path: Path) -> timedelta:
         return self._now - datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+
+
+def _holds(archive: Path, path: Path) -> bool:
+    """Whether the archive is all of the file."""
+    try:
+        with gzip.open(archive, "rb") as packed, path.open("rb") as plain:
+            while piece := plain.read(1 << 20):
+                if packed.read(len(piece)) != piece:
+                    return False
+            return not packed.read(1)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
 
 
 def _size(path: Path) -> int:
