@@ -185,10 +185,14 @@ class Telegram(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+WEB_ADDRESS = r"https?://[^/@?#\s]+([/?#]\S*)?"
+"""Where something may be posted to: no user and no password stand in it."""
+
+
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     """Where alerts are posted to. The secret that signs them stands elsewhere."""
 
-    url: Annotated[str, Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An address that every alert is posted to, http or https.")] = ""
+    url: Annotated[str, Meta(pattern=rf"^$|^{WEB_ADDRESS}$", description="An address that every alert is posted to, http or https.")] = ""
     min_severity: Annotated[Severity, Meta(description="Alerts below are not posted: low, medium or high.")] = Severity.LOW
     allow_private: Annotated[
         bool, Meta(description="Whether names and callbacks may lead to private addresses. One that `webhook.url` spells out always may.")

@@ -28,6 +28,9 @@ COMMANDS = (
     "report tasks",
     "report cost",
     "rotate",
+    "runs",
+    "runs new",
+    "runs clear",
 )
 
 
