@@ -15,6 +15,7 @@ from agentwatch import __version__
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import notify as notify_
+from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
 from agentwatch.cli.common import load, say
@@ -27,7 +28,25 @@ from agentwatch.errors import AgentwatchError, UsageError
 if TYPE_CHECKING:
     pass
 
-ORDER = ("run", "notify", "tail", "alerts", "status", "doctor", "summary", "report", "replay", "backtest", "runs", "exec", "log", "hooks", "rotate", "demo")
+ORDER = (
+    "run",
+    "notify",
+    "tail",
+    "alerts",
+    "raw",
+    "status",
+    "doctor",
+    "summary",
+    "report",
+    "replay",
+    "backtest",
+    "runs",
+    "exec",
+    "log",
+    "hooks",
+    "rotate",
+    "demo",
+)
 """Of the commands in the help: what is used first stands first."""
 
 
@@ -212,6 +231,7 @@ def alerts(
             show(page(alert), sys.stdout)
 
 
+app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 

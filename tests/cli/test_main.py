@@ -31,6 +31,7 @@ COMMANDS = (
     "runs",
     "runs new",
     "runs clear",
+    "raw",
 )
 
 
