@@ -12,9 +12,9 @@ from agentwatch.cli.options import Config, LogDir, examples, since
 
 EPILOG = examples(
     "agentwatch raw --grep ECONNREFUSED -C 3",
-    "agentwatch raw --run latest --source worker --grep 'timeout|refused' --since 30m",
-    "agentwatch raw --run latest --limit 50          the newest lines of all logs of a run",
-    "agentwatch raw --grep '(?i)deadlock' --json | jq -r .source | sort | uniq -c",
+    "agentwatch raw --run latest --source worker --grep 'time(d )?out'",
+    "agentwatch raw --run latest -n 50    the newest lines of all its logs",
+    "agentwatch raw --grep deadlock --json | jq -r .source | sort | uniq -c",
 )
 
 
