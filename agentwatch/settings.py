@@ -222,6 +222,20 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     cooldown_s: Annotated[float, Meta(ge=0, le=LONGEST, description="How long an attempt is left alone by itself after a command was run for it.")] = 900.0
 
 
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers questions about the logs, and what that may take. The key is a secret and stands elsewhere (`OPENAI_API_KEY`)."""
+
+    base_url: Annotated[
+        str,
+        Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An OpenAI-compatible server, as in `http://127.0.0.1:11434/v1`; empty for OpenAI's."),
+    ] = ""
+    model: Annotated[str, Meta(min_length=1, max_length=200, description="The model that is asked, by the server's name for it.")] = "gpt-5.4-mini"
+    context_tokens: Annotated[int, Meta(ge=1000, le=LONGEST, description="Tokens of a question with all that is sent with it.")] = 7000
+    answer_tokens: Annotated[int, Meta(ge=100, le=LONGEST, description="Tokens of an answer, those of its reasoning included.")] = 1500
+    budget_tokens: Annotated[int, Meta(ge=0, le=LONGEST, description="Tokens of all questions about a run; about no run: of a day (UTC).")] = 10_000
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="How long a model may take to answer.")] = 30.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, by section. Every value has passed its range."""
 
@@ -243,6 +257,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook: Webhook = Webhook()
     apprise: Apprise = Apprise()
     actions: Actions = Actions()
+    ask: Ask = Ask()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -294,10 +309,11 @@ OLDER_NAMES = {
     "AGENT_ANALYTICS_WEEKLY_REPORT": "report.weekly",
     "AGENT_ANALYTICS_REPORT_DAY": "report.day",
     "AGENT_ANALYTICS_REPORT_HOUR": "report.hour",
+    "OPENAI_BASE_URL": "ask.base_url",
 }
-"""Names from before there were sections. They go on working; the name made of section and key wins where both are set."""
+"""Names from before there were sections, and those that other programs read too. They go on working; the name made of section and key wins where both are set."""
 
-SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET", "AGENTWATCH_APPRISE_URLS")
+SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET", "AGENTWATCH_APPRISE_URLS", "OPENAI_API_KEY")
 
 CONFIG_NAME = f"{PREFIX}CONFIG"
 """Names a settings file as `--config` does, for a program that starts this one and can only set its environment."""
@@ -307,11 +323,10 @@ RESERVED_NAMES = frozenset(
         CONFIG_NAME,
         *SECRET_NAMES,
         *(f"{name}_FILE" for name in SECRET_NAMES),
-        "AGENTWATCH_ASK_MODEL",
         "AGENTWATCH_RUN",
     }
 )
-"""Names that are read for themselves, by this file, the logger and the language model's client: no settings, yet not misspelt."""
+"""Names that are read for themselves, by this file and the logger: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
 TRUSTED_ONLY = ("actions", "apprise", "telegram", "webhook", "ask.base_url")
@@ -385,7 +400,7 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     if env_file.is_file():
         values = _env_values(env_file)
         _refuse_untrusted(values, env_file)
-        layers += _name_layers(values, f"`{env_file}` ", cwd)
+        layers += _name_layers(_without_shared(values), f"`{env_file}` ", cwd)
         files.append((env_file, False))
     layers += _name_layers(environ, "environment ", cwd)
     layers += [_one(path, value, LoaderMeta(FLAG, cwd)) for path, value in (flags or {}).items() if value is not None]
@@ -540,8 +555,13 @@ def _items(table: object, what: str, hint: str) -> Iterable[tuple[str, Any]]:
 def _check_trust(path: str, file: Path, *, is_trusted: bool) -> None:
     if path not in KEYS and path not in _SECTIONS and _SECRET_KEY.search(path):
         raise SettingsError(f"`{file}`: `{path}` is a secret and may not stand in a settings file", hint=_WHERE_SAFE)
-    if not is_trusted and any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY):
+    if not is_trusted and _is_reserved(path):
         raise SettingsError(f"`{file}`: `{path}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _is_reserved(path: str) -> bool:
+    """Whether `section.key`, or a whole section, is one of those that only trusted places may set."""
+    return any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY)
 
 
 def _with_commands(keys: dict[str, Any]) -> dict[str, Any]:
@@ -584,6 +604,11 @@ def _refuse_untrusted(names: Iterable[str], file: Path) -> None:
     for name in names:
         if name == CONFIG_NAME or any(f"{name}_".startswith(f"{_environment_name(reserved)}_") for reserved in TRUSTED_ONLY):
             raise SettingsError(f"`{file}`: `{name}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _without_shared(values: Mapping[str, str]) -> dict[str, str]:
+    """Without the names that lead to trusted settings and are not ours alone: other programs have them in such a file with every right."""
+    return {name: value for name, value in values.items() if name.startswith(PREFIX) or not _is_reserved(OLDER_NAMES.get(name, ""))}
 
 
 def _name_layers(values: Mapping[str, str], where: str, base: Path) -> Iterator[LoadedSettings]:

@@ -12,6 +12,7 @@ import typer.core
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli import ask as ask_
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import notify as notify_
@@ -29,23 +30,8 @@ if TYPE_CHECKING:
     pass
 
 ORDER = (
-    "run",
-    "notify",
-    "tail",
-    "alerts",
-    "raw",
-    "status",
-    "doctor",
-    "summary",
-    "report",
-    "replay",
-    "backtest",
-    "runs",
-    "exec",
-    "log",
-    "hooks",
-    "rotate",
-    "demo",
+    *("run", "notify", "tail", "alerts", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
+    *("runs", "exec", "log", "hooks", "mcp", "rotate", "demo"),
 )
 """Of the commands in the help: what is used first stands first."""
 
@@ -232,6 +218,7 @@ def alerts(
 
 
 app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
+app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 
