@@ -77,8 +77,13 @@ def _unheard(_said: str) -> None:
     """For those who have nobody to tell."""
 
 
-def search(log_dir: Path, query: Query, tell: Callable[[str], None] = _unheard) -> Iterator[Hit]:
-    """The lines that match, in the order of their times. `tell` hears of what could not be read.
+def _never() -> bool:
+    """For those who have time."""
+    return False
+
+
+def search(log_dir: Path, query: Query, tell: Callable[[str], None] = _unheard, is_late: Callable[[], bool] = _never) -> Iterator[Hit]:
+    """The lines that match, in the order of their times. `tell` hears of what could not be read, and of what was left when it was late.
 
     Raises UsageError for what is no pattern, and UnknownNameError for a source that is not there, both at once, not at the first line.
     """
@@ -90,7 +95,7 @@ def search(log_dir: Path, query: Query, tell: Callable[[str], None] = _unheard) 
             f"there is no log `{', '.join(query.sources)}` in {log_dir / RUNS / query.run if query.run else log_dir}",
             hint=f"there are {', '.join(known[:20])}{', …' if len(known) > 20 else ''}" if known else "there are no logs yet",
         )
-    return _merged(log_dir, logs, query, find, tell)
+    return _merged(log_dir, logs, query, find, tell, is_late)
 
 
 def newest(hits: Iterable[Hit], most: int) -> tuple[list[Hit], int]:
@@ -197,22 +202,20 @@ def _is_meant(seen: Seen, query: Query) -> bool:
     return any(fnmatchcase(one, wanted) for wanted in query.sources for one in names)
 
 
-def _merged(log_dir: Path, logs: list[Seen], query: Query, find: Find, tell: Callable[[str], None]) -> Iterator[Hit]:
+def _merged(log_dir: Path, logs: list[Seen], query: Query, find: Find, tell: Callable[[str], None], is_late: Callable[[], bool]) -> Iterator[Hit]:
     """The generations of a log follow each other, the oldest first; different logs are merged by time."""
     generations: dict[tuple[str, str], list[Seen]] = {}
     for one in logs:
         directory = one.place.directory.removesuffix(f"/{ARCHIVE}") if not one.place.scope else one.place.directory
         generations.setdefault((directory, one.source), []).append(one)
     block_bytes = max(LEAST_BLOCK, min(MOST_BLOCK, ALL_BLOCKS // max(1, len(generations))))
-    streams = [_stamped(number, log_dir, files, query, find, block_bytes, tell) for number, files in enumerate(generations.values())]
+    streams = [_stamped(number, log_dir, files, _Search(query, find, block_bytes, tell, is_late)) for number, files in enumerate(generations.values())]
     with asking(log_dir, query.run):
         for _, _, hit in heapq.merge(*streams):
             yield hit
 
 
-def _stamped(
-    number: int, log_dir: Path, files: list[Seen], query: Query, find: Find, block_bytes: int, tell: Callable[[str], None]
-) -> Iterator[tuple[datetime, int, Hit]]:
+def _stamped(number: int, log_dir: Path, files: list[Seen], asked: "_Search") -> Iterator[tuple[datetime, int, Hit]]:
     """The lines of one log with the times by which they are merged. These never go back, or lines of one log would be torn apart."""
     files.sort(key=lambda one: (not one.is_rotated, one.stat.st_mtime_ns))
     latest = _EARLIEST
@@ -221,30 +224,43 @@ def _stamped(
         name = shown(str(path.relative_to(log_dir)))
         try:
             with closing(Log(path, is_archive=one.is_archive)) as log:
-                for hit in _Scan(name, log, query, find).hits(block_bytes):
+                for hit in _Scan(name, log, asked).hits():
                     latest = max(latest, hit.timestamp or latest)
                     yield latest, number, hit
                 if log.damage is not None:
-                    tell(f"`{name}` was not searched to its end: {log.damage}")
+                    asked.tell(f"`{name}` was not searched to its end: {log.damage}")
         except OSError as error:
-            tell(f"`{name}` cannot be read: {error.strerror or error}")
+            asked.tell(f"`{name}` cannot be read: {error.strerror or error}")
+
+
+class _Search(NamedTuple):
+    """How all files of a search are gone through."""
+
+    query: Query
+    find: Find
+    block_bytes: int
+    tell: Callable[[str], None] = _unheard
+    is_late: Callable[[], bool] = _never
 
 
 class _Scan:
     """One pass over one file. Lines that follow a match may stand in the next block: until then the match waits."""
 
-    def __init__(self, source: str, log: Log, query: Query, find: Find) -> None:
+    def __init__(self, source: str, log: Log, asked: _Search) -> None:
         self._source = source
         self._log = log
-        self._query = query
-        self._find = find
+        self._asked = asked
+        self._query = asked.query
         self._before: list[bytes] = []
         self._waiting: list[tuple[Hit, list[bytes]]] = []
         self._time: datetime | None = None
 
-    def hits(self, block_bytes: int) -> Iterator[Hit]:
+    def hits(self) -> Iterator[Hit]:
         context = self._query.context
-        for block in self._log.blocks(block_bytes):
+        for block in self._log.blocks(self._asked.block_bytes):
+            if self._asked.is_late():
+                self._log.damage = "it takes too long"
+                break
             if self._waiting:
                 yield from self._complete(block.data)
             yield from self._of_block(block)
@@ -256,7 +272,7 @@ class _Scan:
 
     def _of_block(self, block: Block) -> Iterator[Hit]:
         data, at = block.data, 0
-        while at < len(data) and (found := self._find(data, at)) is not None:
+        while at < len(data) and (found := self._asked.find(data, at)) is not None:
             match_start, match_end = found
             start = data.rfind(b"\n", 0, match_start) + 1
             end = data.find(b"\n", match_start)

@@ -15,6 +15,7 @@ from agentwatch import __version__
 from agentwatch.cli import ask as ask_
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
+from agentwatch.cli import mcp as mcp_
 from agentwatch.cli import notify as notify_
 from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
@@ -219,6 +220,7 @@ def alerts(
 
 app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
 app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
+app.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 

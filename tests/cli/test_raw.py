@@ -49,7 +49,9 @@ def test_every_matching_line_is_found_with_its_neighbours_wherever_the_blocks_en
     path.write_bytes(data)
     query = Query(pattern, context=context)
     with raw.closing(raw.Log(path, is_archive=False)) as log:
-        found = [(hit.line, hit.offset, hit.text, hit.before, hit.after) for hit in raw._Scan("s", log, query, raw._finder(query)).hits(block_bytes)]
+        found = [
+            (hit.line, hit.offset, hit.text, hit.before, hit.after) for hit in raw._Scan("s", log, raw._Search(query, raw._finder(query), block_bytes)).hits()
+        ]
     whole = data.split(b"\n")[: -1 if data.endswith(b"\n") or not data else None]
     shown = [line.decode("utf-8", "backslashreplace") for line in (one.rstrip(b"\r") for one in whole)]
     starts = [sum(len(one) + 1 for one in whole[:number]) for number in range(len(whole))]
