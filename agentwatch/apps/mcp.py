@@ -69,7 +69,7 @@ class _Service:
         self._report = report
         self._bus = InMemorySubscriptionBus()
         self._listen = ListenHandler(self._bus)
-        self._subscribers: dict[str, dict[int, ServerSession]] = {}
+        self._subscribers: dict[str, ServerSession] = {}
         self._listeners = 0
         self._eyes = _Eyes(tools)
         self._server: Server[Any] = Server(
@@ -160,11 +160,11 @@ class _Service:
         if not uri.startswith(SCHEME):
             raise MCPError(types.INVALID_PARAMS, f"there is no resource {safe(uri, 200)}")
         await self._asked(self._eyes.open)
-        self._subscribers.setdefault(uri, {})[id(context.session)] = context.session
+        self._subscribers[uri] = context.session  # one process serves one client
         return types.EmptyResult()
 
     async def _unsubscribe(self, context: _Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
-        self._subscribers.get(str(params.uri), {}).pop(id(context.session), None)
+        self._subscribers.pop(str(params.uri), None)
         return types.EmptyResult()
 
     async def _listened(self, context: _Context, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
@@ -187,7 +187,7 @@ class _Service:
         told_at = 0.0
         while True:
             await anyio.sleep(LOOK_S)
-            if not (self._listeners or any(self._subscribers.values())):
+            if not (self._listeners or self._subscribers):
                 self._eyes.close()
                 continue
             try:
@@ -204,7 +204,8 @@ class _Service:
         await self._bus.publish(ResourceUpdated(uri=uri))
         if uri == RUNS_URI:
             await self._bus.publish(ResourcesListChanged())
-        for session in list(self._subscribers.get(uri, {}).values()):
+        session = self._subscribers.get(uri)
+        if session is not None:
             await session.send_resource_updated(uri)
             if uri == RUNS_URI:
                 await session.send_resource_list_changed()
