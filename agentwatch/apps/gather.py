@@ -4,6 +4,7 @@ However many gigabytes there are, this is over in a fifth of a second: of the li
 its end and the lines that alerts rest on, and then, as long as there is time, what stands before for the words of the question.
 """
 
+import io
 import os
 import re
 import time
@@ -37,7 +38,8 @@ from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS
 
 READING_S = 0.15
-"""When no further log is begun. What was begun takes some milliseconds."""
+LEAST_LOGS = 4
+"""When no further log is begun, and how many are read however slow the machine is. Each takes some milliseconds."""
 
 WINDOW_BYTES = 256 << 10
 HEAD_BYTES, HEAD_LINES = 64 << 10, 5
@@ -46,6 +48,8 @@ BLOCK_BYTES = 1 << 20
 NEAR_BYTES = 4 << 10
 COUNTED_BYTES = 128 << 20
 """So much is looked through for the numbers of lines; beyond, a line is called by the offset of its first byte."""
+
+LONGEST_FILE = 1 << 62
 
 MOST_ISSUES, MOST_ALERTS, MOST_SESSIONS = 60, 100, 40
 MOST_BAD, MOST_MATCHES, NEWEST, HITS = 200, 150, 40, 30
@@ -84,7 +88,7 @@ def gather(loaded: Loaded, environ: Mapping[str, str], home: Path | None, scope:
     logs = Logs(_seen(loaded, environ, home, scope, log_dir, deadline, notes), scope)
     issues, alerts = _issues(log_dir, scope, notes), _alerts(log_dir, scope)
     evidence = [(sample.source, sample.offset) for issue in issues for sample in issue.samples[:1]]
-    evidence += [(str(one.get("source")), one["offset"]) for alert in alerts for one in alert.get("evidence", ())[-1:] if isinstance(one.get("offset"), int)]
+    evidence += [spot for alert in alerts for spot in _evidence(alert)[-1:]]
     lines = logs.read(terms, evidence, scope, deadline, notes)
     facts = [*_of_issues(issues, logs), *_of_alerts(alerts, logs), *_of_sessions(_rows(log_dir, scope))]
     return Findings(facts, lines, notes, logs)
@@ -163,6 +167,15 @@ def _rows(log_dir: Path, scope: Scope) -> list[Row]:
 _decode_row = msgspec.json.Decoder(Row).decode
 
 
+def _evidence(alert: AlertLine) -> list[tuple[str, int]]:
+    """Sources and offsets of the lines that an alert rests on. Whoever may write to the directory may have written it: anything may stand there."""
+    told = alert.get("evidence")
+    if not isinstance(told, list):
+        return []
+    spots = [(one.get("source"), one.get("offset")) for one in told if isinstance(one, dict)]
+    return [(source, offset) for source, offset in spots if isinstance(source, str) and type(offset) is int and 0 <= offset < LONGEST_FILE]
+
+
 def _of_issues(issues: list[Issue], logs: "Logs") -> Iterator[Fact]:
     for number, issue in enumerate(issues):
         cites = ", ".join(filter(None, (logs.name(sample.source, sample.offset) for sample in issue.samples[:3])))
@@ -177,8 +190,7 @@ def _of_issues(issues: list[Issue], logs: "Logs") -> Iterator[Fact]:
 
 def _of_alerts(alerts: list[AlertLine], logs: "Logs") -> Iterator[Fact]:
     for number, alert in enumerate(alerts):
-        evidence = [one for one in alert.get("evidence", ()) if isinstance(one, dict) and isinstance(one.get("offset"), int)][-2:]
-        cites = ", ".join(filter(None, (logs.name(str(one.get("source")), one["offset"]) for one in evidence)))
+        cites = ", ".join(filter(None, (logs.name(*spot) for spot in _evidence(alert)[-2:])))
         status = str(alert.get("status", "open"))
         text = f"{alert.get('severity')} {alert['type']} {status} {picking.moment(moment(alert))} attempt {alert.get('attempt_id')}: {alert.get('summary')}"
         text += f" (seen at {cites})" if cites else ""
@@ -213,7 +225,7 @@ def _tail(path: Path, size: int) -> list[bytes]:
         with open(fd, "rb") as file:  # noqa: PTH123  # a descriptor
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - size))
-            lines = file.read(size).splitlines(keepends=True)
+            lines = _split(file.read(size))
     except OSError:
         return []
     return [line for line in (lines if end <= size else lines[1:]) if line.endswith(b"\n")]
@@ -272,7 +284,7 @@ class Logs:
         unread = 0
         begun: list[_Log] = []
         for number, log in enumerate(self._logs.values()):
-            if time.monotonic() > deadline and number:
+            if number >= LEAST_LOGS and time.monotonic() > deadline:
                 unread += 1
                 continue
             begun.append(log)
@@ -282,6 +294,8 @@ class Logs:
                 found += log.before(strong, scope, deadline)
         if unread:
             notes.append(f"{unread} older {'log was' if unread == 1 else 'logs were'} not looked at")
+        if any(log.has_more_errors for log in begun):
+            notes.append(f"of the errors in a log the newest {MOST_BAD} are counted")
         before = sum(log.start > 0 for log in begun)
         if before:
             notes.append(
@@ -298,6 +312,7 @@ class _Log:
         self._path, self._size = seen.path, seen.stat.st_size
         self._newlines = newlines
         self.start = 0
+        self.has_more_errors = False
         self._rows_read = 0
         self._counted = [(0, 0)]
         self._decoder: Format | None = None
@@ -354,7 +369,7 @@ class _Log:
         return lines
 
     def _recognise(self) -> None:
-        head = self._read(0, min(self._size, HEAD_BYTES)).splitlines(keepends=True)[:HEAD_LINES]
+        head = _split(self._read(0, min(self._size, HEAD_BYTES)))[:HEAD_LINES]
         name = recognise(self._path, head)
         self._is_program = name is None or name in PROGRAMS
         if name is None:
@@ -365,7 +380,7 @@ class _Log:
 
     def _rows(self, start: int, end: int, terms: Sequence[bytes], evidence: set[int], scope: Scope) -> list[_Row]:
         data = self._read(start, end)
-        raws = data.splitlines(keepends=True)
+        raws = _split(data)
         if end < self._size and raws and not raws[-1].endswith(b"\n"):
             raws.pop()
         events: dict[int, list[Event]] = {}
@@ -399,6 +414,7 @@ class _Log:
             reasons = rows[number].reasons
             for reason in reasons & left.keys():
                 left[reason] -= 1
+            self.has_more_errors |= left["bad"] < 0
             if not reasons or (reasons <= left.keys() and all(left[reason] < 0 for reason in reasons)):
                 continue
             wanted.update(range(number - picking.BEFORE, number + picking.AFTER + 1) if reasons != {"newest"} else (number,))
@@ -471,6 +487,11 @@ class _Newlines:
         except OSError:
             return False
         return lines + is_open >= number
+
+
+def _split(data: bytes) -> list[bytes]:
+    """The lines, each with its newline; a carriage return ends none."""
+    return io.BytesIO(data).readlines()
 
 
 def _blocks(fd: int, size: int) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -31,13 +31,15 @@ class Chat:
     def __init__(self, base_url: str, key: str, timeout_s: float) -> None:
         timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         self._timeout_s = timeout_s
-        self._client = openai.OpenAI(
+        client = openai.OpenAI(
             api_key=key,
             base_url=base_url or OPENAI_URL,
             max_retries=0,
             timeout=timeout,
             http_client=openai.DefaultHttpx2Client(follow_redirects=False, timeout=timeout),
         )
+        # Asked for now, because the SDK imports what it needs for it only then: a tenth of a second that is not the model's.
+        self._create, self._close = client.chat.completions.with_raw_response.create, client.close
 
     def answer(self, body: dict[str, Any]) -> Iterator[str | End]:
         """The pieces of the answer to a request, and at last how it ended.
@@ -45,7 +47,7 @@ class Chat:
         Raises ModelError where the server cannot be reached, refuses, breaks off, sends what is no answer, or is not done in time. Whoever has
         read enough closes the iterator.
         """
-        request = _Request(self._client, body)
+        request = _Request(self._create, body)
         deadline = time.monotonic() + self._timeout_s
         try:
             while True:
@@ -62,15 +64,15 @@ class Chat:
             request.stop()
 
     def close(self) -> None:
-        self._client.close()
+        self._close()
 
 
 class _Request:
     """A request in a thread of its own: neither a name server nor one that sends a byte a second can hold up who asks."""
 
-    def __init__(self, client: openai.OpenAI, body: dict[str, Any]) -> None:
+    def __init__(self, create: Callable[..., Any], body: dict[str, Any]) -> None:
         self.said: queue.SimpleQueue[str | End | ModelError] = queue.SimpleQueue()
-        self._client = client
+        self._create = create
         self._response: httpx2.Response | None = None
         self._is_over = threading.Event()
         threading.Thread(target=self._run, args=(body,), daemon=True).start()
@@ -113,16 +115,15 @@ class _Request:
 
     def _opened(self, body: dict[str, Any]) -> Any:
         """The response, with its parameters changed once each where the server says that it does not know them."""
-        create = self._client.chat.completions.with_raw_response.create
         for _ in range(3):
             try:
-                return create(**body)
+                return self._create(**body)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 changed = _without_what_is_refused(body, _message(error))
                 if changed == body:
                     raise
                 body = changed
-        return create(**body)
+        return self._create(**body)
 
 
 def _without_what_is_refused(body: dict[str, Any], message: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from tiktoken's own cache where `TIKTOKEN_CACHE_DIR` names one, or from puretikt
 must have the digest that tiktoken knows it by.
 """
 
+import functools
 import gzip
 import hashlib
 import importlib.util
@@ -42,14 +43,20 @@ def counter(model: str) -> Counter:
     """What counts as the model does, as nearly as is known here. Takes 0.3 s, once a process."""
     try:
         import tiktoken  # noqa: PLC0415  # 0.03 s and 77 MiB with a vocabulary, for questions alone
-        from tiktoken_ext import openai_public  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError:
         return Counter(BYTES, _bytes)
     try:
         name = tiktoken.encoding_name_for_model(model)
     except KeyError:
         name = DEFAULT
-    name = name if name in KNOWN else DEFAULT
+    return _counter(name if name in KNOWN else DEFAULT)
+
+
+@functools.cache
+def _counter(name: str) -> Counter:
+    import tiktoken  # noqa: PLC0415  # as above
+    from tiktoken_ext import openai_public  # type: ignore[import-untyped]  # noqa: PLC0415
+
     fetch = openai_public.load_tiktoken_bpe
     openai_public.load_tiktoken_bpe = _ranks
     try:

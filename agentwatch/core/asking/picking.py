@@ -18,8 +18,9 @@ SHARES: dict[Section, float] = {"issues": 0.22, "alerts": 0.15, "errors": 0.15, 
 BEFORE, AFTER = 2, 4
 """Lines shown round one that matters: what follows an error in a program's log is its stack trace."""
 
-# Masked in one pass, the longest first: quoted words, hex, numbers with what joins them (times, versions, addresses).
-_VARIES = lazy(r"\"[^\"]{0,80}\"|'[^']{0,80}'|0x[0-9a-fA-F]+|\b[0-9a-fA-F]{7,}(?:-[0-9a-fA-F]{4,}){0,4}\b|[0-9]+(?:[.,:T/-][0-9]+)*Z?")
+# Hex, and numbers with what joins them (times, versions, addresses); in a text that is no JSON what is quoted, too.
+_VARIES = lazy(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{7,}(?:-[0-9a-fA-F]{4,}){0,4}\b|[0-9]+(?:[.,:T/-][0-9]+)*Z?")
+_QUOTED = lazy(r"\"[^\"]{0,80}\"|'[^']{0,80}'")
 _LOOKED_AT = 300
 
 
@@ -89,7 +90,8 @@ def moment(at: datetime | None) -> str:
 
 def template(text: str) -> str:
     """What lines have in common that say the same again: `text` without numbers, ids, times and quoted words."""
-    return _VARIES.sub("#", text[:_LOOKED_AT])
+    text = text[:_LOOKED_AT]
+    return _VARIES.sub("#", text if text.startswith("{") else _QUOTED.sub("#", text))
 
 
 def clustered(lines: Iterable[Line]) -> list[Cluster]:
