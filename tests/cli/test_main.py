@@ -32,6 +32,7 @@ COMMANDS = (
     "runs new",
     "runs clear",
     "raw",
+    "mcp",
 )
 
 
