@@ -29,6 +29,14 @@ MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bXaB3d"
 
 
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}},
+}
+
+
 class Place:
     """A scratch home with a log directory, and the server as a process."""
 
@@ -372,14 +380,8 @@ def test_a_client_of_the_new_generation_hears_of_what_is_new(full):
 
 def test_standard_output_has_the_protocol_and_nothing_else(full):
     """Also after lines that are none, a call that fails, and the end of the input."""
-    hello = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}},
-    }
     lines = [
-        json.dumps(hello),
+        json.dumps(HELLO),
         json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
         "no json at all",
         "{}",
@@ -405,6 +407,20 @@ def test_standard_output_has_the_protocol_and_nothing_else(full):
     assert "error" in answers[3]
     assert "error" in answers[4]
     assert answers[5]["result"]["structuredContent"]["run_id"] == "r1"
+
+
+def test_a_client_that_is_gone_ends_it_quietly(full):
+    """An editor that was killed: no traceback, and no process that stays."""
+    process = subprocess.Popen(full.command, cwd=full.base, env=full.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdin.write(json.dumps(HELLO) + "\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write('{"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "log_status"}}\n')
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(30)
 
 
 def test_settings_that_cannot_be_used_are_told_to_the_model_and_mended_without_a_restart(place):
