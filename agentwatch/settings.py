@@ -225,10 +225,8 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers questions about the logs, and what that may take. The key is a secret and stands elsewhere (`OPENAI_API_KEY`)."""
 
-    base_url: Annotated[
-        str,
-        Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An OpenAI-compatible server, as in `http://127.0.0.1:11434/v1`; empty for OpenAI's."),
-    ] = ""
+    # Any text: other programs have this name in the environment too, and a daemon that asks nobody is not to refuse what they have there.
+    base_url: Annotated[str, Meta(description="An OpenAI-compatible server, as in `http://127.0.0.1:11434/v1`; empty for OpenAI's.")] = ""
     model: Annotated[str, Meta(min_length=1, max_length=200, description="The model that is asked, by the server's name for it.")] = "gpt-5.4-mini"
     context_tokens: Annotated[int, Meta(ge=1000, le=LONGEST, description="Tokens of a question with all that is sent with it.")] = 7000
     answer_tokens: Annotated[int, Meta(ge=100, le=LONGEST, description="Tokens of an answer, those of its reasoning included.")] = 1500

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import ask as questions
 from benchmarks import console, corpus, history, notifier, search, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
@@ -290,6 +291,13 @@ def notify(scale: float) -> str:
     return f"{quantiles(notifier.to_request(scale))}; {notifier.without_network(scale)}"
 
 
+def ask(scale: float) -> str:
+    """A question over 1 GB of logs: all but the model's own time and loading, loading alone (libraries, vocabulary), and the whole process."""
+    with log_dir() as directory:
+        questions.fill(directory, 1000 * scale)
+        return questions.asked(directory, QUIET, 10)
+
+
 def summary(scale: float) -> str:
     """30 days and 17,000 sessions from the store, start-up included, while a daemon watches; beside what `--help` takes."""
     with log_dir() as directory:
@@ -334,7 +342,7 @@ def raw(scale: float) -> str:
 
 
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, summary, rebuild, raw)
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, ask, summary, rebuild, raw)
 }
 
 

@@ -1,5 +1,6 @@
 """`agentwatch ask`: a question about the logs, answered by a model within a budget, or by what is known without one. Never fails for want of a model."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from agentwatch.settings import Ask, Loaded, secret
 
 KEY = "OPENAI_API_KEY"
 LATEST = "latest"
+_ADDRESS = re.compile(r"\Z|https?://[^/?#\s]")
+
 MOST_QUESTION = 4000
 """Characters of a question."""
 
@@ -79,7 +82,7 @@ class Took(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, kw_only=True):
     """What came of a question. `by` says whether a model answered or the rules alone, and then `why` not the model; all texts are safe to show.
 
-    `partial` is what a model said before it broke off. `facts` are by section; `left_out` counts what did not fit, by section. `cost_usd` is
+    `partial` is what a model said before it broke off. `facts` are by section; `sources` are the files that `lines` are called by short names of; `left_out` counts what did not fit, by section. `cost_usd` is
     None where nothing was spent or no price is known; `cost_usd_total` is that of all questions of the budget.
     """
 
@@ -93,6 +96,7 @@ class Answer(msgspec.Struct, kw_only=True):
     citations: tuple[Citation, ...] = ()
     facts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     lines: tuple[Shown, ...] = ()
+    sources: dict[str, str] = msgspec.field(default_factory=dict)
     left_out: dict[str, int] = msgspec.field(default_factory=dict)
     notes: list[str] = msgspec.field(default_factory=list)
     tokens: Tokens | None = None
@@ -192,7 +196,7 @@ class _Question:
         """The model's, or where there can be none, what is known without it."""
         try:
             return self._asked(hear)
-        except (_No, StorageError) as why:
+        except (_No, ModelError, StorageError) as why:
             return self._by_rules(str(why))
 
     def body(self) -> dict[str, Any]:
@@ -208,6 +212,10 @@ class _Question:
             raise _No("there is nothing to ask about: no logs, alerts or issues were found")
         if self._key is None:
             raise _No(f"no {KEY} is set")
+        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
+            raise _No(f"{KEY} has characters that no key has")  # the library would say which key it is
+        if not _ADDRESS.match(self._settings.base_url):
+            raise _No(f"`ask.base_url`, from {self._loaded.origins['ask.base_url']}, is no web address")
         endpoint = blake2b(f"{self._settings.base_url}\n{self._settings.model}\n{self._key}".encode("utf-8", "replace"), digest_size=8).hexdigest()
         with closing(Ledger(setup.state_dir(self._loaded.settings.logs.dir) / LEDGER)) as ledger:
             books = _Books(ledger, account.scope_of(self._scope.run_id, datetime.now(UTC)), endpoint)
@@ -234,7 +242,7 @@ class _Question:
             self._clock.lap("model")
             answer = self._by_rules(str(error))
             answer.partial = reading.shown
-            return _Outcome(answer, Used(0, 0, 0) if error.is_free else None, is_answered=False, is_estimate=False)
+            return _Outcome(answer, None, is_free=error.is_free)
         self._clock.lap("model")
         if reading.shown.strip():
             answer = self._told("model", reading.shown, reading.sent.picked)
@@ -245,18 +253,16 @@ class _Question:
         used = reading.used
         usage = Usage(input=used.prompt - used.cached, output=used.answer, cache_read=used.cached)
         answer.cost_usd = Prices()(self._settings.model, usage, datetime.now(UTC))
-        return _Outcome(answer, used, is_answered=True, is_estimate=reading.is_estimate)
+        return _Outcome(answer, used, is_estimate=reading.is_estimate)
 
     def _settle(self, books: "_Books", number: int, outcome: "_Outcome", counted: Counter) -> None:
         """Put down what the question came to, and say so in its answer; where the disk says no, the answer is worth having all the same."""
         answer, used = outcome.answer, outcome.used
         try:
             if used is not None:
-                books.ledger.settle(number, used.prompt, used.answer, answer.cost_usd if outcome.is_answered else 0.0)
-            if outcome.is_answered:
-                books.ledger.succeeded(books.endpoint)
+                books.ledger.answered(number, books.endpoint, used, answer.cost_usd)
             else:
-                books.ledger.failed(books.endpoint, time.time())
+                books.ledger.failed(number, books.endpoint, time.time(), is_free=outcome.is_free)
             spent = books.ledger.spent(books.scope)
         except StorageError as error:
             answer.notes.append(f"what it cost could not be written down: {error}")
@@ -334,6 +340,7 @@ class _Question:
             run_id=self._scope.run_id,
             facts=facts,
             lines=tuple(_shown(line) for line in picked.lines),
+            sources={label: self._found.logs.path(label) for label in dict.fromkeys(line.label for line in picked.lines)},
             left_out={str(section): number for section, number in picked.left_out.items()},
             notes=list(self._found.notes),
             took_ms=self._clock.took(),
@@ -349,12 +356,12 @@ class _Books(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """What became of a request. `used` is None where nobody knows: then what was reserved stays."""
+    """What became of a request. `used` is None where it got no whole answer; then it cost nothing if it `is_free`, and else nobody knows."""
 
     answer: Answer
     used: Used | None
-    is_answered: bool
-    is_estimate: bool
+    is_free: bool = False
+    is_estimate: bool = False
 
 
 class _Reading:

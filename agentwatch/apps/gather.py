@@ -8,6 +8,7 @@ import io
 import os
 import re
 import time
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -37,9 +38,9 @@ from agentwatch.store.issues import NAME as ISSUES
 from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS
 
-READING_S = 0.15
+READING_S, SEARCH_S = 0.1, 0.05
 LEAST_LOGS = 4
-"""When no further log is begun, and how many are read however slow the machine is. Each takes some milliseconds."""
+"""When no further log is begun, for how long what stands before the ends is searched, and how many logs are read however slow the machine is. Each takes some milliseconds."""
 
 WINDOW_BYTES = 256 << 10
 HEAD_BYTES, HEAD_LINES = 64 << 10, 5
@@ -53,9 +54,12 @@ LONGEST_FILE = 1 << 62
 
 MOST_ISSUES, MOST_ALERTS, MOST_SESSIONS = 60, 100, 40
 MOST_BAD, MOST_MATCHES, NEWEST, HITS = 200, 150, 40, 30
-"""Lines of one log: errors, matches of the question's words, the newest, and matches before its end."""
+LEAST_LINES = 5
+"""Lines of the newest log: errors, matches of the question's words, the newest, and matches before its end; and of any log at least."""
 
 LINE_CHARACTERS = 300
+LABEL_HEAD, LABEL_TAIL = 12, 14
+LONGEST_PATH = 4096
 URGENT = {"high": 3.0, "medium": 2.0, "low": 1.2}
 
 _SAYS_LITTLE = frozenset({"usage", "progress", "turn_start", "turn_end"})
@@ -267,6 +271,11 @@ class Logs:
         """Of a log by its label, its source, or its file's name with or without the ending; None where there is none, or more than one."""
         return self._names.get(name)
 
+    def path(self, label: str) -> str:
+        """The file that a label stands for; empty for none."""
+        log = self._logs.get(label)
+        return safe(log.path, LONGEST_PATH) if log is not None else ""
+
     def exists(self, label: str, place: str) -> bool:
         """Whether a log has a line there: a number from 1, or `@` and the offset of its first byte."""
         log = self._logs.get(label)
@@ -288,14 +297,15 @@ class Logs:
                 unread += 1
                 continue
             begun.append(log)
-            found += log.end(strong, {offset for source, offset in evidence if source == log.source}, scope, newest=max(4, NEWEST // (1 + number)))
+            found += log.end(strong, {offset for source, offset in evidence if source == log.source}, scope, share=1 / (1 + number))
+        deadline = time.monotonic() + SEARCH_S
         for log in begun:
             if strong and time.monotonic() < deadline:
                 found += log.before(strong, scope, deadline)
         if unread:
             notes.append(f"{unread} older {'log was' if unread == 1 else 'logs were'} not looked at")
         if any(log.has_more_errors for log in begun):
-            notes.append(f"of the errors in a log the newest {MOST_BAD} are counted")
+            notes.append("not all errors are counted: of each log the newest")
         before = sum(log.start > 0 for log in begun)
         if before:
             notes.append(
@@ -309,7 +319,7 @@ class _Log:
 
     def __init__(self, seen: Seen, label: str, newlines: "_Newlines") -> None:
         self.label, self.source = label, seen.source
-        self._path, self._size = seen.path, seen.stat.st_size
+        self.path, self._size = seen.path, seen.stat.st_size
         self._newlines = newlines
         self.start = 0
         self.has_more_errors = False
@@ -320,11 +330,11 @@ class _Log:
 
     def place(self, offset: int) -> str:
         """What the line at an offset is called."""
-        before, lines = max(one for one in self._counted if one[0] <= offset)
-        between = self._newlines.count(self._path, before, offset)
+        before, lines = self._counted[bisect_right(self._counted, (offset, self._size)) - 1]
+        between = self._newlines.count(self.path, before, offset)
         if between is None:
             return f"@{offset}"
-        self._counted.append((offset, lines + between))
+        insort(self._counted, (offset, lines + between))
         return str(lines + between + 1)
 
     def has(self, place: str) -> bool:
@@ -332,16 +342,16 @@ class _Log:
         if place.startswith("@"):
             offset = int(place[1:])
             return offset == 0 or (0 < offset < self._size and self._read(offset - 1, offset) == b"\n")
-        return self._newlines.has_line(self._path, int(place))
+        return self._newlines.has_line(self.path, int(place))
 
-    def end(self, terms: Sequence[bytes], evidence: set[int], scope: Scope, *, newest: int) -> list[Line]:
-        """Lines at the end of the log, and those that alerts rest on, wherever they are."""
+    def end(self, terms: Sequence[bytes], evidence: set[int], scope: Scope, *, share: float) -> list[Line]:
+        """Lines at the end of the log, and those that alerts rest on, wherever they are. Of the first log all are wanted that are wanted of one, of others a `share`."""
         self.start = self._line_start(max(0, self._size - WINDOW_BYTES))
         self._recognise()
         rows = self._rows(self.start, self._size, terms, evidence, scope)
-        late = range(len(rows) - newest, len(rows))
+        late = range(len(rows) - max(LEAST_LINES, round(NEWEST * share)), len(rows))
         rows = [row._replace(reasons=row.reasons | {"newest"}) if number in late else row for number, row in enumerate(rows)]
-        lines = self._lines(rows)
+        lines = self._lines(rows, share)
         for offset in sorted(one for one in evidence if one < self.start)[-HITS:]:
             near = self._rows(offset, min(offset + NEAR_BYTES, self.start), (), {offset}, scope)
             lines += self._lines(near[: picking.AFTER + 1])
@@ -370,7 +380,7 @@ class _Log:
 
     def _recognise(self) -> None:
         head = _split(self._read(0, min(self._size, HEAD_BYTES)))[:HEAD_LINES]
-        name = recognise(self._path, head)
+        name = recognise(self.path, head)
         self._is_program = name is None or name in PROGRAMS
         if name is None:
             return
@@ -404,12 +414,12 @@ class _Log:
             offset += len(raw)
         return rows
 
-    def _lines(self, rows: Sequence[_Row]) -> list[Line]:
+    def _lines(self, rows: Sequence[_Row], share: float = 1.0) -> list[Line]:
         """Those of the rows that were found for a reason, and those round them."""
         first_row = self._rows_read
         self._rows_read += len(rows) + 1
         wanted: set[int] = set()
-        left = {"bad": MOST_BAD, "match": MOST_MATCHES}
+        left = {"bad": max(LEAST_LINES, round(MOST_BAD * share)), "match": max(LEAST_LINES, round(MOST_MATCHES * share))}
         for number in range(len(rows) - 1, -1, -1):
             reasons = rows[number].reasons
             for reason in reasons & left.keys():
@@ -442,7 +452,7 @@ class _Log:
 
     def _read(self, start: int, end: int) -> bytes:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return b""
         try:
@@ -523,13 +533,18 @@ def _found(low: bytes, term: bytes, most: int) -> Iterator[int]:
 
 
 def _label(seen: Seen, run_id: str | None, taken: Mapping[str, object]) -> str:
-    """A short name that no other log has: the path within the run or the log directory; of an agent's own log its name, with ids cut short."""
+    """A short name that no other log has, since it stands before each line: the path within the run or the log directory, of an agent's own log its name.
+
+    Ids are cut to their first eight digits, and what is still long has a `~` in its middle.
+    """
     name = os.path.relpath(seen.path, seen.place.root.path)
     if run_id is not None:
         name = name.removeprefix(f"{RUNS}/{run_id}/")
     elif not seen.place.root.is_log_dir:
-        name = _ID.sub(lambda found: found[0][:8], os.path.basename(name))  # noqa: PTH119  # called for thousands of names
-    name = safe(_ODD.sub("_", name), 160).rstrip("…")
+        name = os.path.basename(name)  # noqa: PTH119  # called for thousands of names
+    name = _ID.sub(lambda found: found[0][:8], _ODD.sub("_", safe(name)))
+    if len(name) > LABEL_HEAD + LABEL_TAIL + 1:
+        name = f"{name[:LABEL_HEAD]}~{name[-LABEL_TAIL:]}"
     label, number = name, 1
     while label in taken:
         number += 1

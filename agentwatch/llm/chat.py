@@ -26,18 +26,22 @@ MOST_BYTES = 4 << 20
 
 
 class Chat:
-    """One server. Close it at the end. `base_url` is empty for OpenAI's own."""
+    """One server. Close it at the end. `base_url` is empty for OpenAI's own. Raises ModelError for one that nobody could ask."""
 
     def __init__(self, base_url: str, key: str, timeout_s: float) -> None:
         timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         self._timeout_s = timeout_s
-        client = openai.OpenAI(
-            api_key=key,
-            base_url=base_url or OPENAI_URL,
-            max_retries=0,
-            timeout=timeout,
-            http_client=openai.DefaultHttpx2Client(follow_redirects=False, timeout=timeout),
-        )
+        try:
+            client = openai.OpenAI(
+                api_key=key,
+                base_url=base_url or OPENAI_URL,
+                max_retries=0,
+                timeout=timeout,
+                http_client=openai.DefaultHttpx2Client(follow_redirects=False, timeout=timeout),
+            )
+        except (httpx2.InvalidURL, openai.OpenAIError, OSError, ValueError) as error:
+            # The address, a proxy's in the environment, or certificates that are not where it says.
+            raise ModelError(f"the server cannot be asked: {safe(str(error), 120)}", is_free=True) from error
         # Asked for now, because the SDK imports what it needs for it only then: a tenth of a second that is not the model's.
         self._create, self._close = client.chat.completions.with_raw_response.create, client.close
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from agentwatch.core.asking.account import Breaker
+from agentwatch.core.asking.account import Breaker, Used
 from agentwatch.errors import StorageError
 
 NAME = "ask.db"
@@ -59,13 +59,12 @@ class Ledger:
         with self._translated():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
             self._database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-        with self._transaction() as database:
-            ((version,),) = database.execute("PRAGMA user_version")
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    database.execute(statement)
-            elif version != VERSION:
-                raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")
+        try:
+            with self._transaction() as database:
+                _prepare(database)
+        except BaseException:
+            self._database.close()
+            raise
 
     def spent(self, scope: str) -> Spent:
         """What was spent in a scope so far, and what is reserved."""
@@ -90,19 +89,17 @@ class Ledger:
             done = database.execute("INSERT INTO question (scope, at_s, model, reserved) VALUES (?, ?, ?, ?)", (scope, now_s, model, tokens))
             return int(done.lastrowid or 0)
 
-    def settle(self, question: int, prompt: int, answer: int, usd: float | None) -> None:
-        """Put what a request came to in place of what was reserved for it; nothing at all for one that was refused."""
+    def answered(self, question: int, endpoint: str, used: Used, usd: float | None) -> None:
+        """A request came to this; its server is well."""
         with self._transaction() as database:
-            database.execute("UPDATE question SET prompt = ?, answer = ?, usd = ? WHERE id = ?", (prompt, answer, usd, question))
-
-    def succeeded(self, endpoint: str) -> None:
-        """The server has answered."""
-        with self._transaction() as database:
+            database.execute("UPDATE question SET prompt = ?, answer = ?, usd = ? WHERE id = ?", (used.prompt, used.answer, usd, question))
             self._keep(database, endpoint, self._breaker(database, endpoint).succeeded())
 
-    def failed(self, endpoint: str, now_s: float) -> None:
-        """The server has not answered, or not to the end."""
+    def failed(self, question: int, endpoint: str, now_s: float, *, is_free: bool) -> None:
+        """A request got no whole answer. Where it was not `is_free`, nobody knows what it cost, and what was reserved stays."""
         with self._transaction() as database:
+            if is_free:
+                database.execute("UPDATE question SET prompt = 0, answer = 0, usd = 0 WHERE id = ?", (question,))
             self._keep(database, endpoint, self._breaker(database, endpoint).failed(now_s))
 
     def close(self) -> None:
@@ -136,3 +133,12 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             said = error.strerror if isinstance(error, OSError) else error
             raise StorageError(f"`{self._path}`: {said}", hint="it has what questions have cost; where it is taken away, budgets begin anew") from error
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    ((version,),) = database.execute("PRAGMA user_version")
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            database.execute(statement)
+    elif version != VERSION:
+        raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")

@@ -210,8 +210,9 @@ class Telegram:
 
 
 def hide(token: str) -> None:
-    """Have no library log the addresses that hold the token, at any level."""
+    """Have no library log the addresses that hold the token, at any level, nor what it raises as well."""
     hidden = _Hidden(token)
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)
     # The HTTP client logs every address at INFO.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     for name in ("httpx", "httpcore", "telegram"):

@@ -82,7 +82,7 @@ def tokens(tmp_path_factory):
 
     cache = tmp_path_factory.mktemp("tiktoken")
     packed = Path(spec.submodule_search_locations[0], "data", "o200k_base.tiktoken.gz")
-    (cache / hashlib.sha1(O200K.encode()).hexdigest()).write_bytes(gzip.decompress(packed.read_bytes()))
+    (cache / hashlib.sha1(O200K.encode(), usedforsecurity=False).hexdigest()).write_bytes(gzip.decompress(packed.read_bytes()))
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(cache)
     try:

@@ -60,6 +60,7 @@ def test_json_has_the_answer_with_all_it_rests_on(asker):
     assert answer["citations"] == [{"source": "worker.log", "place": "57", "state": "shown"}]
     assert answer["facts"]["errors"][0].startswith(f"6 times, since {stamp(7)}: worker.log:57 ")
     assert {"source": "worker.log", "place": "57", "text": f"{stamp(57)} ERROR connect ECONNREFUSED 127.0.0.1:5432 after 57 ms"} in answer["lines"]
+    assert answer["sources"] == {"worker.log": str(asker.run_dir / "worker.log")}
     assert answer["cost_usd"] == answer["cost_usd_total"] > 0
     assert answer["tokens"]["budget"] == 10_000
     assert answer["tokens"]["left"] + answer["tokens"]["spent"] == 10_000
@@ -105,6 +106,12 @@ def test_issues_alerts_and_sessions_are_told(asker):
         pytest.param({"OPENAI_API_KEY": ""}, "no OPENAI_API_KEY is set", id="no key"),
         pytest.param({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "the server cannot be reached", id="no server"),
         pytest.param({"OPENAI_BASE_URL": "http://no-such-host.invalid/v1"}, "the server cannot be reached", id="no network"),
+        pytest.param({"OPENAI_BASE_URL": "localhost:11434"}, "`ask.base_url`, from environment OPENAI_BASE_URL, is no web address", id="no address"),
+        pytest.param({"OPENAI_BASE_URL": "http://"}, "`ask.base_url`, from environment OPENAI_BASE_URL, is no web address", id="half an address"),
+        pytest.param({"OPENAI_BASE_URL": "http://[::1/v1"}, "the server cannot be asked: Invalid port", id="a broken address"),
+        pytest.param({"HTTP_PROXY": "nonsense://x"}, "the server cannot be asked: ", id="a broken proxy"),
+        pytest.param({"SSL_CERT_FILE": "/nowhere/at/all"}, "the server cannot be asked: ", id="certificates that are gone"),
+        pytest.param({"OPENAI_API_KEY": "ke\ny"}, "OPENAI_API_KEY has characters that no key has", id="a key that no header can hold"),
         pytest.param({"AGENTWATCH_ASK_BUDGET_TOKENS": "100"}, "of the 100 tokens for run r1 100 are left", id="budget spent"),
     ],
 )
@@ -123,8 +130,8 @@ FAULTS = {
     "broken": (Reply("oops", status=500), "the server says 500: oops", True),
     "wrong key": (Reply("no such key", status=401), "the server says 401: no such key", True),
     "moved": (Reply("elsewhere", status=307, headers={"Location": "http://127.0.0.1:9/"}), "the server says 307", True),
-    "hangs": (Reply(hang_s=30), "the model was not done after 1 s", False),
-    "trickles": (Reply("x" * 7000, pause_s=0.05), "the model was not done after 1 s", False),
+    "hangs": (Reply(hang_s=30), "the model was not done after 2 s", False),
+    "trickles": (Reply("x" * 7000, pause_s=0.05), "the model was not done after 2 s", False),
     "breaks off": (Reply("Half an ans", reason=None), "the answer broke off", False),
     "breaks off in a piece": (Reply("Half an ans", cuts_off=True), "the answer broke off", False),
     "no stream": (Reply(raw=b"<html>hello</html>", kind="text/html"), "the answer broke off", False),
@@ -140,7 +147,7 @@ FAULTS = {
 @pytest.mark.parametrize(("reply", "why", "is_free"), FAULTS.values(), ids=FAULTS.keys())
 def test_whatever_the_server_does_the_rules_answer(asker, reply, why, is_free):
     """In time, saying what happened; what may have been paid for stays reserved, and what was refused costs nothing."""
-    asker.environ["AGENTWATCH_ASK_TIMEOUT_S"] = "1"
+    asker.environ["AGENTWATCH_ASK_TIMEOUT_S"] = "2"
     asker.server.script = lambda _body, _number: reply
     answer = asker.ask()
     assert (answer.by, answer.why[: len(why)]) == ("rules", why)
@@ -229,6 +236,17 @@ def test_only_what_was_asked_about_is_told(asker):
     late = sent(run=None, since=BEGUN.replace(hour=9))
     assert "late failure" in late
     assert "ECONNREFUSED" not in late
+
+
+def test_long_names_are_short_in_the_prompt_and_still_tell_the_logs_apart(asker):
+    """An id of 36 characters before each line would take half of the room; which file is meant is told beside the answer."""
+    names = [f"rollout-2026-02-09T08-00-00-0b1f6c3e-3f0a-4f5e-9a51-0d8f8a1c2b3{n}.jsonl" for n in "de"]
+    for word, name in zip(("asleep", "awake"), names, strict=True):
+        asker.log(name, f'{{"level":"error","message":"database {word}","timestamp":"{stamp(99)}"}}')
+    asker.server.script = lambda _body, _number: Reply("See [rollout-2026~0b1f6c3e.jsonl:1] and [rollout-2026~0b1f6c3e.jsonl~2:1].")
+    answer = asker.ask()
+    assert {one.state for one in answer.citations} == {"shown"}
+    assert sorted(map(answer.sources.get, (one.source for one in answer.citations))) == [str(asker.run_dir / name) for name in names]
 
 
 def test_latest_and_the_environment_name_a_run(asker):

@@ -18,6 +18,7 @@ COMMANDS = (
     "status",
     "doctor",
     "alerts",
+    "ask",
     "tail",
     "replay",
     "demo",

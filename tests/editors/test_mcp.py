@@ -418,9 +418,10 @@ def test_a_client_that_is_gone_ends_it_quietly(full):
     process.stdout.close()
     process.stdin.write('{"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "log_status"}}\n')
     process.stdin.close()
-    assert process.stderr.read() == ""
+    said = process.stderr.read()
     process.stderr.close()
     process.wait(30)
+    assert said == ""
 
 
 def test_settings_that_cannot_be_used_are_told_to_the_model_and_mended_without_a_restart(place):

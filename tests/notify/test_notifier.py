@@ -77,6 +77,7 @@ def test_a_fault_loses_nothing_and_a_repeat_is_marked(place, api, line, fault, c
     assert len(found) == copies
     assert (REPEAT in found[-1]["text"]) == (fault in (CUT, LOST, GATEWAY, ERROR))
     assert REPEAT not in found[0]["text"] or copies == 1
+    assert "Traceback" not in place.stderr
 
 
 def test_a_flood_wait_is_kept_to_the_second(place, api, line):
