@@ -60,8 +60,8 @@ def serve(tools: Tools, report: Callable[[str], None]) -> None:
     """Until standard input ends, or nobody reads standard output any more. That one has the protocol and nothing else; `report` is told what no client hears."""
     try:
         anyio.run(_Service(tools, report).run)
-    except* BrokenPipeError:  # the client is gone, and with it whoever would read more
-        return
+    except* BrokenPipeError:
+        pass  # the client is gone, and with it whoever would read more
 
 
 class _Service:

@@ -111,13 +111,15 @@ def test_the_old_ones_go_and_the_rest_stays(place):
 def test_one_that_is_named_goes_unless_it_is_in_use(place):
     """With `--force` even then; `latest` leads to the newest that is left."""
     first, second = new(place), new(place)
+    grow_old(place.logs / "runs" / second, -1)  # written to just now, however slow the machine
     refused = place.run("runs", "clear", "latest")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "was written to just now" in refused.stderr
     assert "hint: wait until that is over, or add `--force`" in refused.stderr
     assert place.run("runs", "clear", "latest", "--force").stdout == f"deleted  runs/{second}\n"
     assert [(row["run_id"], row["is_latest"]) for row in listed(place)] == [(first, True)]
-    assert place.run("runs", "clear", "--all").returncode == 1
+    with (place.logs / "runs" / first / "app.log").open("a"):
+        assert place.run("runs", "clear", "--all").returncode == 1
     assert place.run("runs", "clear", "--all", "--force").returncode == 0
     assert listed(place) == []
 
