@@ -139,7 +139,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
     """How long a run's logs are kept."""
 
-    ttl_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Hours without a write after which a run's directory is removed, unless it is the latest or in use.")] = 24.0
+    ttl_h: Annotated[
+        float, Meta(gt=0, le=LONGEST, description="Hours without a write after which a run's directory is removed, unless it is the latest or in use.")
+    ] = 24.0
 
 
 Quiet = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]

@@ -122,7 +122,8 @@ def callback(log_dir: Path, run_id: object) -> str | None:
         stat = os.fstat(fd)
         if not S_ISREG(stat.st_mode) or stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
             return None
-        return os.read(fd, LONGEST_ADDRESS).decode("utf-8", "replace").strip() or None
+        text = os.read(fd, LONGEST_ADDRESS + 1).decode("utf-8", "replace").strip()
+        return text if len(text.split()) == 1 and len(text) <= LONGEST_ADDRESS else None
     finally:
         os.close(fd)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta, UnsetType
 from agentwatch.apps import runs as runs_app
 from agentwatch.apps.alerts import AlertLine, read, run_of
 from agentwatch.apps.holder import STATE_DIR
+from agentwatch.core import times
 from agentwatch.core.reports.listing import Session
 from agentwatch.core.runs import RUNS, VARIABLE
 from agentwatch.core.text import safe
@@ -625,26 +626,10 @@ def _schema(of: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _since(asked: str | UnsetType) -> datetime | None:
-    if not isinstance(asked, str):
-        return None
-    at = _ago(asked)
-    if at is not None:
-        return at
     try:
-        at = datetime.fromisoformat(asked)
+        return times.since(asked, datetime.now(UTC)) if isinstance(asked, str) else None
     except ValueError:
         raise UsageError(f"`since` is no time: {asked!r:.60}", hint="give it as in 30m, 2h, 7d or 2026-02-09T08:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def _ago(asked: str) -> datetime | None:
-    number, unit = asked[:-1], asked[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdigit()) or len(number) > 6:
-        return None
-    return datetime.now(UTC) - timedelta(seconds=min(int(number) * _UNITS[unit], 3_000_000_000))
 
 
 def _after(entries: Sequence[_Entry], cursor: str | UnsetType, key: Callable[[_Entry], str]) -> Sequence[_Entry]:

@@ -69,31 +69,34 @@ def new(log_dir: Path, now: datetime, *, name: str | None = None, callback: str 
 def resolve(log_dir: Path, run: str | None, environ: Mapping[str, str]) -> str | None:
     """The id of the run that is meant: `latest` is the one that the link leads to, None the one that AGENTWATCH_RUN names, if any.
 
-    A run of which only alerts and figures are left is one, too. Raises UnknownNameError where there is no latest, and UsageError for what
-    cannot be a run's id.
+    A name that has no directory is one, too: of a run only alerts and figures may be left. Raises UnknownNameError where there is no latest.
     """
     named = run if run is not None else environ.get(VARIABLE)
-    if not named:
-        return None
-    where = "" if run is not None else f" (from {VARIABLE})"
-    if named == LATEST:
-        found = latest(log_dir)
-        if found is None:
-            raise UnknownNameError(f"there is no run in `{log_dir}`{where}", hint="make one with `agentwatch runs new`, or name one by its id")
-        return found
-    if not is_run_id(named):
-        raise UsageError(f"`{named}` cannot be a run's id{where}", hint="see `agentwatch runs list`")
-    return named
+    if named != LATEST:
+        return named or None
+    found = latest(log_dir)
+    if found is None:
+        raise UnknownNameError(f"there is no run in `{log_dir}`{_origin(run)}", hint="make one with `agentwatch runs new`, or name one by its id")
+    return found
 
 
 def find(log_dir: Path, run: str | None, environ: Mapping[str, str]) -> str | None:
-    """As `resolve`, for those who need the run's logs: raises UnknownNameError, too, where it has no directory."""
+    """As `resolve`, for those who need the run's logs: raises UsageError for what cannot be a directory's name, and UnknownNameError where there is none."""
     run_id = resolve(log_dir, run, environ)
-    if run_id is None or _is_directory(log_dir / RUNS / run_id):
+    if run_id is None:
+        return None
+    if not is_run_id(run_id):
+        raise UsageError(f"`{run_id}` cannot be a run's id{_origin(run)}", hint="see `agentwatch runs list`")
+    if _is_directory(log_dir / RUNS / run_id):
         return run_id
-    where = "" if run is not None else f" (from {VARIABLE})"
     there = sorted(ids(log_dir))[-5:]
-    raise UnknownNameError(f"there is no run `{run_id}` in {log_dir}{where}", hint=f"the newest are {', '.join(there)}" if there else "there are no runs yet")
+    raise UnknownNameError(
+        f"there is no run `{run_id}` in {log_dir}{_origin(run)}", hint=f"the newest are {', '.join(there)}" if there else "there are no runs yet"
+    )
+
+
+def _origin(run: str | None) -> str:
+    return f" (from {VARIABLE})" if run is None else ""
 
 
 def latest(log_dir: Path) -> str | None:

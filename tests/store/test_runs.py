@@ -111,8 +111,9 @@ def test_which_run_is_meant(tmp_path):
     assert runs.resolve(tmp_path, "gone", {"AGENTWATCH_RUN": "other"}) == "gone"
     assert runs.resolve(tmp_path, None, {"AGENTWATCH_RUN": ""}) is None
     assert runs.resolve(tmp_path, None, {}) is None
+    assert runs.resolve(tmp_path, None, {"AGENTWATCH_RUN": "team/7"}) == "team/7"
     with pytest.raises(UsageError, match="from AGENTWATCH_RUN"):
-        runs.resolve(tmp_path, None, {"AGENTWATCH_RUN": "../x"})
+        runs.find(tmp_path, None, {"AGENTWATCH_RUN": "../x"})
     with pytest.raises(UnknownNameError, match="there is no run `gone`"):
         runs.find(tmp_path, "gone", {})
 
