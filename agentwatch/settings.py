@@ -134,6 +134,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     weekly: Annotated[bool, Meta(description="Whether it is made at all.")] = True
     day: Annotated[int, Meta(ge=0, le=6, description="Day of the week: 0 (Sunday) to 6, or its English name.")] = 0
     hour: Annotated[int, Meta(ge=0, le=23, description="Hour of that day, local time.")] = 9
+    history: Annotated[
+        str,
+        Meta(description="Where `report --compact` keeps finished days as Parquet: a directory, or s3://BUCKET/PATH. Empty: `history` in the log directory."),
+    ] = ""
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,7 +333,7 @@ RESERVED_NAMES = frozenset(
 """Names that are read for themselves, by this file and the logger: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
-TRUSTED_ONLY = ("actions", "apprise", "telegram", "webhook", "ask.base_url")
+TRUSTED_ONLY = ("actions", "apprise", "telegram", "webhook", "ask.base_url", "report.history")
 """Sections and keys that run a command or send data away: taken from the user's file, `--config` and the environment alone."""
 
 _WHERE_TRUSTED = "set it in the environment, in `$XDG_CONFIG_HOME/agentwatch/agentwatch.toml`, or in a file given by `--config FILE`"

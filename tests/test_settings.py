@@ -195,6 +195,7 @@ SAMPLES = {
     "webhook.url": "https://hooks.example/a?b=c",
     "apprise.quiet": "22:00-07:00",
     "ask.base_url": "http://127.0.0.1:11434/v1",
+    "report.history": "s3://bucket/history",
     "actions.commands": '{"fresh_session": ["again.sh", "{attempt_id}"]}',
 }
 """A value for each key of which the default is nothing, which in a variable would count as not set."""

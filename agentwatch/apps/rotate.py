@@ -12,7 +12,6 @@ from agentwatch.settings import Settings
 from agentwatch.store.rotation import Action, Rotation, Rules
 from agentwatch.ui.page import Block, Style, Table, Word, para
 
-LOCK = "rotate.lock"
 STYLE: dict[str, Style] = {"deleted": "warn", "left": "dim"}
 
 
@@ -31,9 +30,9 @@ def rotate(settings: Settings, now: datetime, *, dry_run: bool = False) -> Itera
         sessions=retention.sessions,
         runs=timedelta(hours=settings.runs.ttl_h),
     )
-    held = None if dry_run else _lock(state)
-    if held is None and not dry_run and state.is_dir():
-        yield Action("left", STATE_DIR, "another process is rotating")
+    held = None if dry_run else _lock(log_dir)
+    if held is None and not dry_run:
+        yield Action("left", ".", "another process is rotating")
         return
     try:
         yield from Rotation(log_dir, rules, read_so_far(state) or {}, now, dry_run=dry_run).run()
@@ -42,11 +41,9 @@ def rotate(settings: Settings, now: datetime, *, dry_run: bool = False) -> Itera
             os.close(held)
 
 
-def _lock(state: Path) -> int | None:
-    """None where somebody else has it, or where no daemon ever was."""
-    if not state.is_dir():
-        return None
-    fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _lock(log_dir: Path) -> int | None:
+    """Hold the directory itself, which is there without a daemon too; None where another process has it."""
+    fd = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -7,6 +7,7 @@ daemon has not read, and nothing without a line about it.
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -86,7 +87,8 @@ class Rotation:
             try:
                 yield from step()
             except OSError as error:
-                yield Action("left", str(error.filename or self._dir), error.strerror or str(error))
+                path = str(error.filename or self._dir)
+                yield Action("left", path.removeprefix(f"{self._dir}/"), error.strerror or str(error))
 
     def _forget_parts(self) -> None:
         """What a pass that was killed left half made."""
@@ -142,7 +144,11 @@ class Rotation:
     def _pack(self, path: Path, stat: os.stat_result) -> Action:
         target = self._archive / f"{path.name}.gz"
         if target.exists():
-            return Action("left", path.name, f"`{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not _holds(target, path):
+                return Action("left", path.name, f"another `{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not self._dry_run:
+                path.unlink()  # a pass was killed before it came to that
+            return Action("compressed", path.name, f"it stands in {ARCHIVE}/{target.name}", stat.st_size)
         if self._dry_run:
             return Action("compressed", path.name, f"now {ARCHIVE}/{target.name}", stat.st_size)
         self._archive.mkdir(0o700, exist_ok=True)
@@ -219,6 +225,18 @@ def _expire_run(log_dir: Path, run: runs.Run, kept: timedelta, read: Read | None
         return Action("left", name, error.strerror or str(error))
     hours = (now - run.written_at).total_seconds() / 3600
     return Action("deleted", name, f"nothing was written to it for {hours:,.0f} hours; a run is kept for {kept.total_seconds() / 3600:g}", run.bytes)
+
+
+def _holds(archive: Path, path: Path) -> bool:
+    """Whether the archive is all of the file."""
+    try:
+        with gzip.open(archive, "rb") as packed, path.open("rb") as plain:
+            while piece := plain.read(1 << 20):
+                if packed.read(len(piece)) != piece:
+                    return False
+            return not packed.read(1)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
 
 
 def _size(path: Path) -> int:
