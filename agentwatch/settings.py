@@ -143,7 +143,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
     """How long a run's logs are kept."""
 
-    ttl_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Age at which a run's directory may be cleared.")] = 24.0
+    ttl_h: Annotated[
+        float, Meta(gt=0, le=LONGEST, description="Hours without a write after which a run's directory is removed, unless it is the latest or in use.")
+    ] = 24.0
 
 
 Quiet = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
@@ -189,10 +191,14 @@ class Telegram(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+WEB_ADDRESS = r"https?://[^/@?#\s]+([/?#]\S*)?"
+"""Where something may be posted to: no user and no password stand in it."""
+
+
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     """Where alerts are posted to. The secret that signs them stands elsewhere."""
 
-    url: Annotated[str, Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An address that every alert is posted to, http or https.")] = ""
+    url: Annotated[str, Meta(pattern=rf"^$|^{WEB_ADDRESS}$", description="An address that every alert is posted to, http or https.")] = ""
     min_severity: Annotated[Severity, Meta(description="Alerts below are not posted: low, medium or high.")] = Severity.LOW
     allow_private: Annotated[
         bool, Meta(description="Whether names and callbacks may lead to private addresses. One that `webhook.url` spells out always may.")

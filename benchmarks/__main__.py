@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import ask as questions
-from benchmarks import console, corpus, history, notifier, transcripts
+from benchmarks import console, corpus, history, notifier, search, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -335,8 +335,14 @@ def rebuild(scale: float) -> str:
     return f"{statistics.median(ours):.1f} s wall, {size / statistics.median(ours):.0f} MB/s, peak RSS {max(peaks):.0f} MB; {beside}"
 
 
+def raw(scale: float) -> str:
+    """`raw --grep` beside `grep` and `rg`."""
+    size = 1000 * scale
+    return search.compared(made(f"plain-{size:.0f}.log", lambda path: search.write(path, size)))
+
+
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, ask, summary, rebuild)
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, ask, summary, rebuild, raw)
 }
 
 

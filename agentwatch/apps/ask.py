@@ -19,6 +19,7 @@ from agentwatch.core.asking.account import End, Used
 from agentwatch.core.asking.citing import Citation, Citations
 from agentwatch.core.asking.picking import Line, Picked, pick, without_the_least
 from agentwatch.core.asking.terms import Term, terms_of
+from agentwatch.core.runs import RUNS
 from agentwatch.core.text import safe
 from agentwatch.errors import ModelError, StorageError, UsageError
 from agentwatch.llm.ledger import NAME as LEDGER
@@ -27,7 +28,6 @@ from agentwatch.llm.tokens import Counter
 from agentwatch.model import Usage
 from agentwatch.pricing import Prices
 from agentwatch.settings import Ask, Loaded, secret
-from agentwatch.sources.tree import RUNS
 
 KEY = "OPENAI_API_KEY"
 LATEST = "latest"

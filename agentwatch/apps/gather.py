@@ -25,6 +25,7 @@ from agentwatch.core.asking import picking
 from agentwatch.core.asking.picking import Fact, Line
 from agentwatch.core.asking.terms import Term
 from agentwatch.core.metrics import Row
+from agentwatch.core.runs import RUNS
 from agentwatch.core.text import safe, withhold_keys
 from agentwatch.core.words import count, money, said
 from agentwatch.errors import StorageError
@@ -32,7 +33,7 @@ from agentwatch.formats import PROGRAMS
 from agentwatch.formats.registry import FORMATS, recognise
 from agentwatch.model import NO_MEMORY, Event, Format, Issue, Item
 from agentwatch.settings import Loaded
-from agentwatch.sources.tree import RUNS, Root, Seen, walk
+from agentwatch.sources.tree import Root, Seen, walk
 from agentwatch.store.issues import NAME as ISSUES
 from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from agentwatch.apps.alerts import AlertLine, moment
+from agentwatch.apps.alerts import AlertLine, moment, scope_of
 from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
-from agentwatch.apps.tail import evidence, history_s, scope_of, shown
+from agentwatch.apps.tail import evidence, history_s, shown
 from agentwatch.core.alerts import span
 from agentwatch.core.board import Attempt, Heard, Standing, urgency
 from agentwatch.core.text import redact, visible

@@ -13,7 +13,8 @@ import msgspec
 from agentwatch.apps.history import collect
 from agentwatch.core.reports.history import Period, last_days
 from agentwatch.core.reports.summary import Summary, summarise
-from agentwatch.errors import StorageError, UsageError
+from agentwatch.errors import StorageError
+from agentwatch.store.runs import resolve
 
 if TYPE_CHECKING:
     from agentwatch.apps.scan import Progress
@@ -74,7 +75,7 @@ class Source:
         reads_logs: bool = True,
     ) -> None:
         self.period = last_days(scope.days, until or datetime.now(UTC), is_now=until is None)
-        run = _run(loaded, scope.run)
+        run = resolve(loaded.settings.logs.dir, scope.run, environ)
         self.scope = scope._replace(run=run)
         self.known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs).only(run=run, executor=scope.executor)
         self.history = self.known.of(self.period)
@@ -162,17 +163,6 @@ class Weekly(NamedTuple):
 
     found: dict[str, Any]
     report: Report
-
-
-def _run(loaded: "Loaded", run: str | None) -> str | None:
-    """The run's id; `latest` is the one that `runs/latest` leads to. Raises UsageError where there is none."""
-    if run != "latest":
-        return run
-    link = loaded.settings.logs.dir / "runs" / "latest"
-    try:
-        return link.readlink().name
-    except OSError:
-        raise UsageError(f"there is no run in `{loaded.settings.logs.dir}`", hint="name a run by its id") from None
 
 
 def as_csv(found: Sequence[Any]) -> str:

@@ -35,7 +35,7 @@ def rotate(settings: Settings, now: datetime, *, dry_run: bool = False) -> Itera
         yield Action("left", ".", "another process is rotating")
         return
     try:
-        yield from Rotation(log_dir, rules, _read(state), now, dry_run=dry_run).run()
+        yield from Rotation(log_dir, rules, read_so_far(state) or {}, now, dry_run=dry_run).run()
     finally:
         if held is not None:
             os.close(held)
@@ -52,10 +52,10 @@ def _lock(log_dir: Path) -> int | None:
     return fd
 
 
-def _read(state: Path) -> dict[tuple[int, int], int]:
-    """How far the daemon's checkpoint says that each file was read: it may have read more since, never less."""
+def read_so_far(state: Path) -> dict[tuple[int, int], int] | None:
+    """How far the daemon's checkpoint says that each file was read: it may have read more since, never less. None where there is no checkpoint."""
     saved, _ = checkpoint.read(state) if state.is_dir() else (None, None)
-    return {(cursor.device, cursor.inode): cursor.offset for cursor in saved.cursors} if saved is not None else {}
+    return {(cursor.device, cursor.inode): cursor.offset for cursor in saved.cursors} if saved is not None else None
 
 
 def page(actions: Iterable[Action], *, dry_run: bool) -> Iterable[Block]:

@@ -12,7 +12,7 @@ from typing import TextIO
 import msgspec
 import orjson
 
-from agentwatch.apps.alerts import AlertLine, moment
+from agentwatch.apps.alerts import AlertLine, moment, scope_of
 from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
 from agentwatch.core.board import Heard
@@ -123,14 +123,6 @@ class _Lines:
             self.fresh.append((at, text))
         else:
             self.history.add(at, text)
-
-
-def scope_of(alert: AlertLine) -> str:
-    """The scope of an alert's attempt, known by the file that its evidence stands in."""
-    match alert.get("evidence"):
-        case [{"source": str(source)}, *_] if source.startswith("runs/"):
-            return "/".join(source.split("/")[:2])
-    return ""
 
 
 # ----------------------------------------------------------------------------------------------------------- for people

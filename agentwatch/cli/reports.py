@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Days = Annotated[float, typer.Option("--days", min=0.01, max=36_500, metavar="DAYS", help="How many days.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Where the days end (ISO 8601). [default: now]")]
-Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only the sessions of this run; `latest` is the newest.")]
+Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only the sessions of this run; `latest` is the newest. [env: AGENTWATCH_RUN]")]
 Executor = Annotated[str | None, typer.Option("--executor", metavar="NAME", help="Only the sessions of this executor.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML file that needs no network and no script.")]

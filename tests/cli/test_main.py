@@ -29,6 +29,11 @@ COMMANDS = (
     "report tasks",
     "report cost",
     "rotate",
+    "runs",
+    "runs new",
+    "runs clear",
+    "raw",
+    "mcp",
 )
 
 
