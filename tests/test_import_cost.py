@@ -21,6 +21,7 @@ HEAVY = {
     "openai",
     "pydantic",
     "pyspark",
+    "re2",
     "telegram",
     "tiktoken",
     "watchdog",
