@@ -122,6 +122,17 @@ def test_a_reader_finds_nothing_before_there_is_a_file_and_sees_it_come(tmp_path
     reader.close()
 
 
+def test_a_reader_that_comes_while_the_file_is_made_finds_nothing(tmp_path, store):
+    """It is there before its tables are."""
+    (tmp_path / "issues.db").touch()
+    reader = IssueStore(tmp_path / "issues.db", read_only=True)
+    assert reader.issues("run-2") == []
+    assert reader.change_count() == 0
+    store.write([issue()], {"run-2": AT})
+    assert len(reader.issues("run-2")) == 1
+    reader.close()
+
+
 def test_only_its_owner_may_read_it(tmp_path, store):
     """Log lines stand in it."""
     store.write([issue()], {"run-2": AT})
