@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from agentwatch import __version__
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
+from agentwatch.cli import issues as issues_
 from agentwatch.cli import notify as notify_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
@@ -21,12 +22,16 @@ from agentwatch.cli.common import load, say
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
+from agentwatch.cli.rules import rules_app
 from agentwatch.errors import AgentwatchError, UsageError
 
 if TYPE_CHECKING:
     pass
 
-ORDER = ("run", "notify", "tail", "alerts", "status", "doctor", "summary", "report", "replay", "backtest", "exec", "log", "hooks", "rotate", "demo")
+ORDER = (
+    *("run", "notify", "tail", "alerts", "issues", "status", "doctor", "summary", "report", "replay", "backtest"),
+    *("rules", "exec", "log", "hooks", "rotate", "demo"),
+)
 """Of the commands in the help: what is used first stands first."""
 
 
@@ -54,6 +59,7 @@ app.command("notify", epilog=notify_.EPILOG)(notify_.notify)
 app.command("summary", epilog=reports.EPILOG)(reports.summary)
 app.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
 app.add_typer(reports.report_app)
+app.add_typer(rules_app)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
 
@@ -206,6 +212,7 @@ def alerts(
             show(page(alert), sys.stdout)
 
 
+app.command("issues", epilog=issues_.EPILOG)(issues_.issues)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 
