@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import console, corpus, history, notifier, transcripts
+from benchmarks import console, corpus, history, notifier, rules, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -327,8 +327,23 @@ def rebuild(scale: float) -> str:
     return f"{statistics.median(ours):.1f} s wall, {size / statistics.median(ours):.0f} MB/s, peak RSS {max(peaks):.0f} MB; {beside}"
 
 
+def issues(scale: float) -> str:
+    """From a failure written to a program's log to its issue in the store; and a program's log with all rules, beside the same without any."""
+    with log_dir() as directory, daemon(directory):
+        seen = quantiles(rules.issue_latencies(directory, int(1000 * scale)))
+    source = made(f"program-{100 * scale:.0f}.log", lambda path: rules.write_log(path, 100 * scale))
+    ratios = []
+    for _ in range(3):
+        with_rules, _ = once(source, "worker.log")
+        os.environ["AGENTWATCH_RULES_OFF"] = "all"
+        without, _ = once(source, "worker.log")
+        del os.environ["AGENTWATCH_RULES_OFF"]
+        ratios.append(with_rules / without)
+    return f"{seen.replace('alerts', 'issues')}; {statistics.median(ratios):.2f} x without rules (best {min(ratios):.2f})"
+
+
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, summary, rebuild)
+    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, issues, summary, rebuild)
 }
 
 
