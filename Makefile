@@ -6,7 +6,7 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture e2e-agents fuzz lock prices clean
+.PHONY: help run demo test check bench torture soak newcomer e2e-agents fuzz lock reference screenshots docs dist prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: .venv/run.stamp ## show alerts on recorded material, in a scratch director
 	@exec $(BIN)/agentwatch demo
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/pytest -n 2 -m "not torture and not agents"
+	$(BIN)/pytest -n 2 -m "not torture and not agents and not newcomer"
 
 check: .venv/dev.stamp ## lint, formatting, types
 	$(BIN)/ruff check $(SOURCES)
@@ -30,6 +30,12 @@ bench: .venv/dev.stamp ## measure speed and memory
 
 torture: .venv/dev.stamp ## kill it thousands of times and compare with an oracle; takes long
 	$(BIN)/pytest -m torture
+
+soak: .venv/dev.stamp ## an hour at 500 events a second, with rotations and faults; nothing may grow
+	$(BIN)/python -m benchmarks.soak
+
+newcomer: .venv/dev.stamp ## do what the README says, in a fresh clone and an empty home
+	$(BIN)/pytest -n 0 -m newcomer
 
 e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback; needs npm
 	$(BIN)/pytest -m agents
@@ -43,6 +49,21 @@ lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in
 	$(COMPILE) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --output-file requirements/fuzz.txt requirements/fuzz.in
+	$(COMPILE) --output-file requirements/docs.txt requirements/docs.in
+
+reference: .venv/dev.stamp ## make docs/commands.md, docs/settings.md and the manual page anew, of the program
+	$(BIN)/python -m tools.reference
+
+screenshots: .venv/dev.stamp ## take the pictures of the documentation anew; needs tmux and Chromium
+	$(BIN)/python -m tools.pictures
+	$(BIN)/python -m tools.screenshots
+
+docs: .venv/docs.stamp ## build the documentation's pages into .cache/docs
+	$(BIN)/mkdocs build --strict --quiet
+
+dist: .venv/dev.stamp ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 prices: .venv/dev.stamp ## make the price list anew, of the locked genai-prices
 	$(BIN)/python -m tools.prices
@@ -67,6 +88,10 @@ COMPILE = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrad
 	$(PIP) install --require-hashes --requirement requirements/dev.txt
 	$(PROJECT)
 	@touch $@ .venv/run.stamp
+
+.venv/docs.stamp: requirements/docs.txt .venv/dev.stamp
+	$(PIP) install --require-hashes --requirement requirements/docs.txt
+	@touch $@
 
 # Without a lock file, which would name a registry; the agents depend on nothing but their own programs for each platform.
 .cache/agents/installed.stamp: tests/agents/package.json

@@ -22,6 +22,7 @@ from agentwatch.errors import StorageError
 from agentwatch.model import Alert, AlertPosition
 
 NAME = "agent-alerts.jsonl"
+ARCHIVE = "archive"
 ROTATED = (f"{NAME}?*", "agent-alerts-*.jsonl*")
 MOST_PENDING = 20_000
 READ_BYTES = 1 << 20
@@ -196,10 +197,12 @@ class AlertLog:
 def rotated(directory: Path) -> list[Path]:
     """What the alert log in `directory` was rotated to, the oldest first: `agent-alerts.jsonl.1`, `agent-alerts-20260209.jsonl`, any of them `.gz`.
 
-    Links and whatever else is no regular file are left out.
+    Beside it or in `archive/`. Links and whatever else is no regular file are left out.
     """
     found = []
-    for path in {path for pattern in ROTATED for path in directory.glob(pattern)}:
+    archive = directory / ARCHIVE
+    places = [directory] if archive.is_symlink() else [directory, archive]
+    for path in {path for place in places for pattern in ROTATED for path in place.glob(pattern)}:
         with suppress(OSError):
             stat = path.lstat()
             if S_ISREG(stat.st_mode):

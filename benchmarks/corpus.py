@@ -5,7 +5,7 @@
 
 import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,13 +47,13 @@ def attempt_events(rng: random.Random, number: int, events: int) -> Iterator[tup
     )
 
 
-def lines(seed: int, live: int, events_per_attempt: int, step_ms: int = 30) -> Iterator[bytes]:
-    """An endless canonical stream: `live` attempts interleaved at random, each replaced by a new one as it ends."""
+def lines(seed: int, live: int, events_per_attempt: int, step_ms: int = 30, clock: Callable[[], datetime] | None = None) -> Iterator[bytes]:
+    """An endless canonical stream: `live` attempts interleaved at random, each replaced by a new one as it ends; with `clock` its times are those of now."""
     rng = random.Random(seed)
     now, number = START, 0
     running: list[tuple[str, Iterator[tuple[str, str]]]] = []
     while True:
-        now += timedelta(milliseconds=rng.randrange(2 * step_ms))
+        now = clock() if clock is not None else now + timedelta(milliseconds=rng.randrange(2 * step_ms))
         if len(running) < live:
             executor, model = rng.choice(EXECUTORS)
             head = '"attempt_id":"ve-%05x-%s","session_id":"s-%08x","executor":"%s","model":"%s","task_id":"task-%d","event_type":"' % (

@@ -121,6 +121,7 @@ def callback(log_dir: Path, run_id: object) -> str | None:
         stat = os.fstat(fd)
         if not S_ISREG(stat.st_mode) or stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
             return None
-        return os.read(fd, LONGEST_URL).decode("utf-8", "replace").strip() or None
+        text = os.read(fd, LONGEST_URL + 1).decode("utf-8", "replace").strip()
+        return text if len(text.split()) == 1 and len(text) <= LONGEST_URL else None
     finally:
         os.close(fd)

@@ -34,7 +34,7 @@ from agentwatch.notify.channel import Job
 from agentwatch.notify.courier import Courier, Rates, enqueue
 from agentwatch.notify.feed import Batch, Feed
 from agentwatch.notify.journal import append
-from agentwatch.notify.outbox import KEPT_S, NAME, Outbox
+from agentwatch.notify.outbox import KEPT_S, NAME, Outbox, is_damaged
 from agentwatch.settings import Loaded
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ class Notifier:
         if problem:
             report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
         self._feed = self._new_feed()
+        # Until the log was read to its end once, however many pieces and starts that took.
+        self._is_first = self._outbox.value("begun") is None
         self._stopping = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._systemd = sdnotify.Notifier(environ)
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
         self._chat: Chat | None = None
@@ -150,6 +153,7 @@ class Notifier:
         """Ask it to end."""
         self._systemd.send(STOPPING=1)
         self._stopping.set()
+        self._caught_up.set()
         self._wake()
         self._posts.stop()
         self._actions.stop()
@@ -180,12 +184,22 @@ class Notifier:
                 await loop()
             except AgentwatchError:
                 raise
+            except sqlite3.DatabaseError as error:
+                if is_damaged(error):
+                    raise StorageError(
+                        f"`{self._state / NAME}` is damaged: {error}", hint="start the notifier again: it sets it aside, and tells alerts of the last day again"
+                    ) from error
+                told = await self._fails(error, told)
             except Exception as error:  # noqa: BLE001  # told, and tried again
-                said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
-                if said != told:
-                    self._report(said)
-                told = said
-                await self._pause(RETRY_S)
+                told = await self._fails(error, told)
+
+    async def _fails(self, error: Exception, told: str) -> str:
+        """Say so, once, and give it a moment; what was said."""
+        said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
+        if said != told:
+            self._report(said)
+        await self._pause(RETRY_S)
+        return said
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -210,35 +224,42 @@ class Notifier:
     async def _watch(self) -> None:
         try:
             while not self._stopping.is_set():
+                has_new = False
                 for batch in self._feed.batches():
-                    self._take(batch)
+                    has_new |= self._take(batch)
                     await asyncio.sleep(0)
+                self._caught_up.set()
+                if has_new:
+                    self._wake()
+                if self._is_first and self._outbox.cursor() is not None:
+                    self._outbox.remember("begun", str(self._clock()))
+                    self._is_first = False
                 await asyncio.sleep(LOOK_S)
         except BaseException:
-            # What was read and not written down is read again.
+            # What was read and not written down is read again; what is known already is told meanwhile.
+            self._caught_up.set()
+            self._wake()
             self._feed.close()
             self._feed = self._new_feed()
             raise
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch) -> bool:
+        """Write down what is new, and who is to be told of it; whether there was something."""
         now = self._clock()
         has_new = False
-        is_first = self._outbox.value("begun") is None
         with self._outbox.transaction():
-            for seq, alert in fresh(self._outbox, batch, now, is_first=is_first):
+            for seq, alert in fresh(self._outbox, batch, now, is_first=self._is_first):
                 has_new = True
                 for courier, _ in self._couriers:
                     enqueue(self._outbox, seq, alert, courier.targets, now)
-                self._posts.enqueue(seq, alert, now, is_first=is_first)
+                self._posts.enqueue(seq, alert, now, is_first=self._is_first)
                 self._actions.consider(seq, alert, now)
             if batch.cursor is not None:
                 self._outbox.advance(batch.cursor)
-                if is_first:
-                    self._outbox.remember("begun", str(now))
         if has_new:
-            self._wake()
             self._posts.wake()
             self._actions.wake()
+        return has_new
 
     def _wake(self) -> None:
         for courier, wake in self._couriers:
@@ -248,6 +269,8 @@ class Notifier:
     # ---------------------------------------------------------------------------------------------------- messages go out
 
     async def _carry(self, courier: Courier, outlet: channels.Outlet, wake: asyncio.Event) -> None:
+        # A backlog is one digest: it is read to its end before anything is told of it.
+        await self._caught_up.wait()
         courier.wake()
         while not self._stopping.is_set():
             wake.clear()
@@ -279,7 +302,9 @@ class Notifier:
         courier = self._couriers[0][0]
         chat = Chat(self._loaded, self._outbox, courier, telegram, self._actions, self._report, self._log_dir, self._environ, self._zone)
         self._chat = chat
-        offset = int(self._outbox.value("updates") or 0)
+        # Each bot numbers what happens to it in its own way.
+        seen = f"updates:{telegram.number}"
+        offset = int(self._outbox.value(seen) or 0)
         while not self._stopping.is_set():
             asked_at = time.monotonic()
             try:
@@ -292,7 +317,7 @@ class Notifier:
             for update in found:
                 await self._obey(chat, update)
                 offset = update.update + 1
-                self._outbox.remember("updates", str(offset))
+                self._outbox.remember(seen, str(offset))
             if found:
                 self._wake()
             elif time.monotonic() - asked_at < SHORTEST_POLL_S:
@@ -342,6 +367,9 @@ def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterat
         if alert is None:
             if raw.strip():
                 outbox.count("lines that are no alert")
-        # What was forgotten comes again when a rotated log is read again.
-        elif (is_first or alert.timestamp.timestamp() > now - KEPT_S) and (seq := outbox.add(alert, now)) is not None:
+        elif not is_first and alert.timestamp.timestamp() <= now - KEPT_S:
+            # What was forgotten comes again when a rotated log is read again; in the log itself it is new.
+            if batch.cursor is not None:
+                outbox.count("older than two weeks")
+        elif (seq := outbox.add(alert, now)) is not None:
             yield seq, alert

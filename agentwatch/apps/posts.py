@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from agentwatch.alert_log import as_line
 from agentwatch.apps import channels
 from agentwatch.core.notices import Gate, backoff, topic
+from agentwatch.core.text import safe
 from agentwatch.model import Alert, Status
-from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refused
+from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refused, Unsure
 from agentwatch.notify.journal import append
 from agentwatch.notify.outbox import Outbox, Post, Standing
 from agentwatch.settings import Loaded, secret
@@ -111,6 +112,8 @@ class Posts:
         while not self._stopping.is_set() and (found := self._outbox.next_post(target)) is not None:
             post, due_s = found
             now = self._clock()
+            # What is due later than any pause lasts was written down by a clock that was ahead.
+            due_s = due_s if due_s - now <= LAST_RETRY_S else now
             if (at := max(due_s, gate.opens_at(now))) > now:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(at - now, LONGEST_WAIT_S)):
@@ -136,7 +139,7 @@ class Posts:
             self._report(f"{post.target}: alert {alert.alert_id} is given up: {reason}; it stands in `{DEAD_LETTERS}`")
             return 0.0
         asked = outcome.wait_s if isinstance(outcome, NotSent) else None
-        wait = max(asked or 0.0, backoff(failures, random.random(), first_s=FIRST_RETRY_S, most_s=LAST_RETRY_S))  # noqa: S311  # jitter
+        wait = max(min(asked or 0.0, LAST_RETRY_S), backoff(failures, random.random(), first_s=FIRST_RETRY_S, most_s=LAST_RETRY_S))  # noqa: S311  # jitter
         self._outbox.try_post_again(post, now + wait, now)
         if failures in (1, 10, 100):
             self._report(f"{post.target}: {reason}; trying again")
@@ -158,7 +161,10 @@ class Posts:
             self._webhooks = Webhooks(timeout_s=self._settings.timeout_s, allow_private=self._settings.allow_private, trusted=self._settings.url)
         alert = self._outbox.alert(post.seq)
         body = body_of(alert)
-        return await self._webhooks.post(url, signed(keys(self._secret), alert.alert_id, int(self._clock()), body), body)
+        try:
+            return await self._webhooks.post(url, signed(keys(self._secret), alert.alert_id, int(self._clock()), body), body)
+        except Exception as error:  # noqa: BLE001  # told, and tried again: one alert must not keep all others from being posted
+            return Unsure(safe(f"{type(error).__name__}: {error}", 200))
 
     def _address(self, target: str) -> str | None:
         if target == channels.WEBHOOK.name:

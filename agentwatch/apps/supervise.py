@@ -53,11 +53,16 @@ class Supervised:
 
     def _supervise(self) -> None:
         failures = 0
-        while (child := self._start()) is not None:
+        while not self._stopping.is_set():
             started = time.monotonic()
-            code = child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
+            try:
+                if (child := self._start()) is None:
+                    return
+                code = str(child.wait())
+                if child.stdin is not None:
+                    child.stdin.close()
+            except OSError as error:  # no process, or no file, more may be made
+                code = error.strerror or str(error)
             if self._stopping.is_set():
                 return
             failures = 1 if time.monotonic() - started > WELL_S else failures + 1

@@ -43,7 +43,7 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     name="agentwatch",
     cls=_Commands,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog=examples(

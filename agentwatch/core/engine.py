@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors.limit_reached import LimitReached
@@ -215,7 +216,7 @@ class Engine:
         judge = self._judges[session.profile]
         looks = [now + min(judge.limits.soonest, LOOK_EVERY)]  # whatever it waits for now, what it waits for next may deserve less patience
         try:
-            looks += [at for look in (judge.limit.look, judge.stuck.look) if (at := look(session, now, out)) is not None]
+            looks += _silences(judge, session, now, out)
         except Exception as error:  # noqa: BLE001  # as in `feed`: counted and shown, and the others are judged
             self._tell(Fault(session.source, session.place, f"detector_failed:{type(error).__name__}", str(error)[:200]))
         if self._is_forgotten(session, now):
@@ -357,8 +358,7 @@ class Engine:
             self._drop(scope, session)
             return None
         judge = self._judges[session.profile]
-        judge.limit.look(session, now, out)
-        judge.stuck.look(session, now, out)
+        _silences(judge, session, now, out)
         if self._is_forgotten(session, now):  # as a tick would have: nobody waits for a recovery any more
             self._note(session)
             self._drop(scope, session)
@@ -386,6 +386,15 @@ class Engine:
             return True
         self._tell(Fault(source, place, "no_time", f"an event of the year {at.year}"))
         return False
+
+
+def _silences(judge: Judge, session: Session, now: datetime, out: list[Alert]) -> list[datetime]:
+    """Tell what the time up to `now` has brought, in its order, however many looks it took; when to look again."""
+    found: list[Alert] = []
+    try:
+        return [at for look in (judge.limit.look, judge.stuck.look) if (at := look(session, now, found)) is not None]
+    finally:
+        out += sorted(found, key=attrgetter("timestamp"))
 
 
 def _bounded(context: Context) -> Context:

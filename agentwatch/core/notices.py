@@ -5,7 +5,7 @@ A *topic* is what gets one message in a chat, however many alerts it is made of:
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, time, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -111,16 +111,17 @@ def _one_of(kind: Any, value: object, otherwise: Any) -> Any:
 def _moment(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text raises
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return at.astimezone(UTC)
+        at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
+    # At the ends of the calendar there are zones in which the moment cannot be told.
+    return at if MINYEAR < at.year < MAXYEAR else None
 
 
 def _evidence(one: dict[str, Any], at: datetime) -> Evidence:
     source, text = safe_each([str(one.get("source") or ""), str(one.get("text") or "")])
     offset = one.get("offset")
-    return Evidence(source, offset if isinstance(offset, int) and 0 <= offset < _MOST_INTEGER else 0, _moment(one.get("timestamp")) or at, text)
+    return Evidence(source, offset if type(offset) is int and 0 <= offset < _MOST_INTEGER else 0, _moment(one.get("timestamp")) or at, text)
 
 
 def _value(value: object) -> object:
@@ -159,7 +160,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is sent alerts of this type, executor and project, if they are bad enough. The end of an episode always is."""
         return (
             (not self.types or alert.type in self.types)
-            and (not self.executors or alert.detail.get("executor") in self.executors)
+            and (not self.executors or str(alert.detail.get("executor", "")).lower() in {one.lower() for one in self.executors})
             and (not self.projects or alert.detail.get("project_id") in self.projects)
             and (alert.status is Status.RECOVERED or RANK[alert.severity] >= RANK[self.min_severity])
         )

@@ -4,6 +4,8 @@ Order in a chat: what may have been lost on its way, then new messages, then edi
 it is; one that may have arrived is sent again with a mark.
 """
 
+import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -22,6 +24,12 @@ FOREVER_S = 3600.0
 
 MOST_LISTED, MOST_ACTIONS = 40, 5
 
+TRIES_IN_A_ROW, MOST_OVERTAKEN, DOUBTED_S = 3, 3, 3600.0
+"""A message that nobody answers for lets another pass after so many tries. It is given up when it still fails after so many others
+have arrived right behind it, and after so long: by then it is the message and not the network."""
+
+UNSHOWN = "⚠️ an alert that cannot be shown: `agentwatch alerts` has it"
+
 
 class Rates(NamedTuple):
     """How many messages at once, and one every so many seconds after that: to all, to one chat, to one group.
@@ -31,7 +39,7 @@ class Rates(NamedTuple):
 
     all: tuple[int, float] = (20, 0.04)
     chat: tuple[int, float] = (3, 1.0)
-    group: tuple[int, float] = (18, 3.2)
+    group: tuple[int, float] = (8, 5.0)
 
 
 class Courier:
@@ -61,7 +69,9 @@ class Courier:
         self._tell = tell
         self._action_of = action_of
         self._bury = bury
-        self._lanes = [_Lane(target, rates) for target in targets]
+        buckets: dict[int, list[Bucket]] = {}
+        # The topics of a group share what the group is allowed.
+        self._lanes = [_Lane(target, buckets.setdefault(target.chat, _buckets(target.chat, rates))) for target in targets]
         self._bucket = Bucket(*rates.all)
         self._gate = Gate()
         self._failures = 0
@@ -111,13 +121,14 @@ class Courier:
         match outcome:
             case Delivered(remote):
                 self._outbox.sent(job.card, remote, job.version)
-            case Unsure():
+                lane.new.arrived(job.card)
+            case Unsure(reason) if not lane.new.is_hopeless(job.card, now):
                 self._outbox.unsure(job.card)
-            case Refused(reason):
+            case Refused(reason) | Unsure(reason):
                 self._bury(job, reason)
                 self._outbox.dead(job.card)
                 self._outbox.count("refused")
-                self._tell(f"{job.target.name}: refused for good: {reason}")
+                self._tell(f"{job.target.name}: given up: {reason}")
             case _:
                 self._outbox.not_sent(job.card)
                 self._keep_away(lane, outcome, now)
@@ -126,12 +137,15 @@ class Courier:
         match outcome:
             case Delivered():
                 self._outbox.shown(job.card, job.version)
+                lane.edits.arrived(job.card)
             case Gone():
                 self._outbox.not_sent(job.card)
-            case Refused(reason):
+            case Unsure(reason) if not lane.edits.is_hopeless(job.card, now):
+                pass
+            case Refused(reason) | Unsure(reason):
                 self._outbox.shown(job.card, job.version)
                 self._outbox.count("refused edits")
-                self._tell(f"{job.target.name}: an edit was refused: {reason}")
+                self._tell(f"{job.target.name}: an edit is given up: {reason}")
             case _:
                 self._keep_away(lane, outcome, now)
 
@@ -158,22 +172,29 @@ class Courier:
         if lane.idle and lane.look_at > now:
             return Wait(lane.look_at)
         found = self._new(lane, now)
-        if isinstance(found, Wait) and lane.target.can_edit and (changed := self._outbox.changed(lane.target.name)):
+        if isinstance(found, Wait) and lane.new.take_back():
+            found = self._new(lane, now)
+        if isinstance(found, Wait) and lane.target.can_edit and (changed := self._changed(lane)):
             return self._job(lane.target, changed, is_silent=True)
         if isinstance(found, Wait):
             lane.idle, lane.look_at = True, found.until_s
         return found
 
+    def _changed(self, lane: "_Lane") -> Card | None:
+        found = self._outbox.changed(lane.target.name, but=lane.edits.aside)
+        return self._outbox.changed(lane.target.name) if found is None and lane.edits.take_back() else found
+
     def _new(self, lane: "_Lane", now: float) -> Job | Wait:
         target = lane.target
-        unsent = self._outbox.unsent(target.name)
+        unsent = self._outbox.unsent(target.name, but=lane.new.aside)
         oldest = self._outbox.oldest_waiting_s(target.name)
         if oldest is not None and oldest < now - self._limits.max_age_s:
             self._outbox.pass_over(target.name, now - self._limits.max_age_s)
-        queue, old = self._outbox.queue(target.name)
+        queue, old = self._outbox.queue(target.name, self._limits.storm_per_min + 2)
         if unsent is None and not queue.topics and not old:
             return Wait(now + FOREVER_S)
-        local = datetime.fromtimestamp(now, self._zone) if self._zone else datetime.fromtimestamp(now, UTC).astimezone()
+        # Without a zone it is naive, and the machine's own is asked again for the end: summer time may begin in between.
+        local = datetime.fromtimestamp(now, self._zone)
         if quiet := quiet_until(target.quiet, local):
             return Wait(quiet.timestamp())
         if unsent is not None:
@@ -195,7 +216,13 @@ class Courier:
         return self._job(target, found)._replace(remote=None)
 
     def _job(self, target: Target, found: Card, *, is_silent: bool = False) -> Job:
-        lines = self.lines(found)
+        try:
+            lines = self.lines(found)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  # what one alert brings must not keep all behind it from being told
+            self._tell(f"{target.name}: a message cannot be put together: {type(error).__name__}: {error}")
+            lines = notice("\n".join([UNSHOWN, *self._outbox.alert_ids(found.id)[:MOST_LISTED]]), is_repeat=found.is_repeat)
         first, keys = self._outbox.alert(found.first) if found.first is not None else None, self._keys(target, found)
         is_silent = is_silent or (first is not None and first.severity is Severity.LOW)
         document = Path(found.notes[PAGE]) if found.notes.get(PAGE) else None
@@ -223,13 +250,50 @@ class Courier:
         return fitting(told, self._zone, self._limits.max_age_s / 3600)
 
 
+def _buckets(chat: int, rates: Rates) -> list[Bucket]:
+    return [Bucket(*rates.chat), *([Bucket(*rates.group)] if chat < 0 else [])]
+
+
+class _Doubts:
+    """Messages of one chat that nobody answers for. `aside` is the one that lets others pass."""
+
+    def __init__(self) -> None:
+        self.aside: int | None = None
+        self._since: dict[int, float] = {}
+        self._failures: Counter[int] = Counter()
+        self._overtaken: Counter[int] = Counter()
+
+    def is_hopeless(self, card: int, now: float) -> bool:
+        """It has failed once more; whether it is to be given up."""
+        since = self._since.setdefault(card, now)
+        self._failures[card] += 1
+        if self._failures[card] % TRIES_IN_A_ROW:
+            return False
+        self.aside = card
+        return self._overtaken[card] >= MOST_OVERTAKEN and now - since > DOUBTED_S
+
+    def arrived(self, card: int) -> None:
+        """It got through: whatever else fails, it is not the network."""
+        for kept in (self._since, self._failures, self._overtaken):
+            kept.pop(card, None)
+        if self.aside not in (None, card):
+            self._overtaken[self.aside] += 1
+        self.aside = None
+
+    def take_back(self) -> bool:
+        """Nothing else is there to be sent: have the one aside tried again. Whether there was one."""
+        was, self.aside = self.aside, None
+        return was is not None
+
+
 class _Lane:
     """A target, and when it may be sent something."""
 
-    def __init__(self, target: Target, rates: Rates) -> None:
+    def __init__(self, target: Target, buckets: list[Bucket]) -> None:
         self.target = target
+        self.buckets = buckets
         self.gate = Gate()
-        self.buckets = [Bucket(*rates.chat), *([Bucket(*rates.group)] if target.chat < 0 else [])]
+        self.new, self.edits = _Doubts(), _Doubts()
         self.idle = False
         self.look_at = 0.0
 

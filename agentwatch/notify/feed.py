@@ -105,11 +105,11 @@ class Feed:
         return blake2b(os.pread(self._fd, offset - start, start), digest_size=8).hexdigest()
 
     def _rest(self) -> Iterator[Batch]:
-        """From the cursor to the last newline."""
-        size = READ_BYTES
+        """From the cursor to the last newline that is there now: one who writes all the time must not be read all the time."""
+        size, until = READ_BYTES, os.fstat(self._fd).st_size
         while self._cursor is not None:
             cursor = self._cursor
-            data = os.pread(self._fd, size, cursor.offset)
+            data = os.pread(self._fd, max(0, min(size, until - cursor.offset)), cursor.offset)
             end = data.rfind(b"\n") + 1
             is_skipping = False
             if end == 0:

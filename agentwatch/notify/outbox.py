@@ -61,6 +61,9 @@ CREATE INDEX fleet_cause ON fleet (target, cause, at_s);
 CREATE TABLE mute (target TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, until_s REAL NOT NULL, PRIMARY KEY (target, kind, value)) WITHOUT ROWID;
 """
 
+_OLDEST = "CREATE INDEX IF NOT EXISTS delivery_oldest ON delivery (target, at_s) WHERE card IS NULL"
+"""Came after the first files of this version were made."""
+
 OLD, DROPPED, POSTED = -1, -2, -3
 """The cards of deliveries that are in no message: only counted for their age, muted while they waited, or posted to a web address."""
 
@@ -70,7 +73,7 @@ TEXT, PAGE = "text", "page"
 
 
 class Standing(Enum):
-    """Where a chat knows a topic from: nowhere, soon a message, a message of its own, a digest (or a message that was refused)."""
+    """Where a chat knows a topic from: nowhere (or it muted it), soon a message, a message of its own, a digest (or a message that was refused)."""
 
     UNKNOWN = "unknown"
     WAITING = "waiting"
@@ -138,7 +141,7 @@ class Outbox:
             try:
                 return cls(_connected(path)), problem
             except sqlite3.DatabaseError as error:
-                if last or not _is_damaged(error):
+                if last or not _is_unusable(error):
                     raise StorageError(f"cannot use `{path}`: {error}", hint="make room, or mend its permissions") from error
                 problem = str(error)
                 for suffix in ("", "-wal", "-shm"):
@@ -148,13 +151,19 @@ class Outbox:
 
     @classmethod
     def copy(cls, path: Path) -> "Outbox":
-        """What stands at `path`, in memory: for one who only looks. Empty where there is nothing."""
+        """What stands at `path`, in memory: for one who only looks. Empty where there is nothing that can be used."""
         copied = sqlite3.connect(":memory:", isolation_level=None)
         if path.exists():
-            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source:
-                source.backup(copied)
-        else:
-            copied.executescript(_SCHEMA)
+            try:
+                with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
+                    _check(source)
+                    source.backup(copied)
+                copied.execute(_OLDEST)
+                return cls(copied)
+            except sqlite3.DatabaseError as error:
+                if not _is_unusable(error):
+                    raise StorageError(f"cannot read `{path}`: {error}", hint="ask as the user who runs the notifier") from error
+        copied.executescript(f"{_SCHEMA} {_OLDEST};")
         return cls(copied)
 
     def close(self) -> None:
@@ -274,6 +283,8 @@ class Outbox:
             return Standing.UNKNOWN
         if row[0] is None:
             return Standing.WAITING
+        if row[0] == DROPPED:
+            return Standing.UNKNOWN
         card = self._one("SELECT 1 FROM card WHERE id = ? AND topic IS NOT NULL AND state != 3", row[0])
         return Standing.MESSAGE if card else Standing.MENTIONED
 
@@ -292,15 +303,18 @@ class Outbox:
             if done.rowcount:
                 self.count(f"old:{target}", done.rowcount)
 
-    def queue(self, target: str) -> tuple[Queue, int]:
-        """What waits for a new message, and how many alerts are to be counted in it."""
-        topics, oldest = self._one("SELECT COUNT(DISTINCT topic), MIN(at_s) FROM delivery WHERE target = ? AND card IS NULL", target)
+    def queue(self, target: str, most: int) -> tuple[Queue, int]:
+        """What waits for a new message, topics counted up to `most`, and how many alerts are to be counted in it."""
+        # Of a hundred thousand that wait nobody needs to know more than that they are too many: all of them would take seconds.
+        # Left to itself SQLite goes through all that wait, here and below.
+        waiting = "SELECT DISTINCT topic FROM delivery INDEXED BY delivery_waiting WHERE target = ? AND card IS NULL LIMIT ?"
+        (topics,) = self._one(f"SELECT COUNT(*) FROM ({waiting})", target, most)  # noqa: S608  # a constant
         old = self._one("SELECT number FROM counted WHERE name = ?", f"old:{target}")
-        return Queue(topics, oldest or 0.0), old[0] if old else 0
+        return Queue(topics, self.oldest_waiting_s(target) or 0.0), old[0] if old else 0
 
     def oldest_waiting_s(self, target: str) -> float | None:
         """The time of the oldest alert that waits for a new message."""
-        return self._one("SELECT MIN(at_s) FROM delivery WHERE target = ? AND card IS NULL", target)[0]  # type: ignore[no-any-return]  # a column
+        return self._one("SELECT MIN(at_s) FROM delivery INDEXED BY delivery_oldest WHERE target = ? AND card IS NULL", target)[0]  # type: ignore[no-any-return]  # a column
 
     # ---------------------------------------------------------------------------------------------------------------- messages
 
@@ -342,14 +356,14 @@ class Outbox:
         row = self._one(f"SELECT {_CARD} FROM card WHERE id = ?", number)  # noqa: S608
         return self._card(row) if row else None
 
-    def unsent(self, target: str) -> Card | None:
-        """The oldest message that is not known to have arrived."""
-        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND state IN (0, 1) ORDER BY id LIMIT 1", target)  # noqa: S608
+    def unsent(self, target: str, *, but: int | None = None) -> Card | None:
+        """The oldest message that is not known to have arrived, `but` aside."""
+        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND state IN (0, 1) AND id IS NOT ? ORDER BY id LIMIT 1", target, but)  # noqa: S608
         return self._card(row) if row else None
 
-    def changed(self, target: str) -> Card | None:
-        """The oldest message that says something else than what stands in the chat."""
-        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND version > shown AND state = 2 ORDER BY id LIMIT 1", target)  # noqa: S608
+    def changed(self, target: str, *, but: int | None = None) -> Card | None:
+        """The oldest message that says something else than what stands in the chat, `but` aside."""
+        row = self._one(f"SELECT {_CARD} FROM card WHERE target = ? AND version > shown AND state = 2 AND id IS NOT ? ORDER BY id LIMIT 1", target, but)  # noqa: S608
         return self._card(row) if row else None
 
     def sending(self, card: int, now: float) -> None:
@@ -557,15 +571,26 @@ def _connected(path: Path) -> sqlite3.Connection:
 def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
+    if database.execute("PRAGMA user_version").fetchone()[0] == 0:
         database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
+    _check(database)
+    database.execute(_OLDEST)
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Raises DatabaseError for what cannot be used."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
         raise sqlite3.DatabaseError(f"it is of another agentwatch: version {version}, this one has {VERSION}")
-    elif database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("it is damaged")
 
 
-def _is_damaged(error: sqlite3.DatabaseError) -> bool:
+def _is_unusable(error: sqlite3.DatabaseError) -> bool:
     """Not so for a full disk or a file that may not be opened: those pass, and nothing must be thrown away for them."""
     return not isinstance(error, sqlite3.OperationalError)
+
+
+def is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether what the file holds is no database of ours any more, its tables gone or its pages unreadable: no later try will do better."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)

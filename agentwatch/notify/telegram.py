@@ -22,12 +22,18 @@ POLL_S = 30
 ANSWER_S = 20.0
 CONNECT_S = 5.0
 MOST_ANSWER_CHARS = 190
+GENERAL = 1
+"""The topic that every group with topics has."""
+
 MOST_CAPTION_UNITS, MOST_DOCUMENT_BYTES = 1024, 45_000_000
 """What Telegram takes; of documents 50 MB."""
 
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{3,}")
 _NEVER_LEFT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"})
 """Errors of the HTTP client after which it is certain that nothing was sent. Known by name, since only the library imports the client."""
+
+_ODD: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What the library raises for an answer of another shape than Telegram's: something in between gave it."""
 
 _GONE = ("message to edit not found", "message can't be edited", "message_id_invalid")
 _NO_TOPIC = ("message thread not found", "topic_closed", "topic closed", "topic_deleted")
@@ -81,6 +87,8 @@ class Telegram:
         if not _TOKEN.fullmatch(token):
             raise SettingsError("AGENTWATCH_TELEGRAM_TOKEN: not a bot's token", hint="it looks like 123456789:AAF… and comes from @BotFather")
         self._token = token
+        self.number = token.partition(":")[0]
+        """The bot's own id, which is no secret."""
         hide(token)
         self._bot = Bot(
             token,
@@ -98,7 +106,7 @@ class Telegram:
         """What the bot is called; None where that cannot be asked now."""
         try:
             return f"@{(await self._bot.get_me()).username}"
-        except TelegramError:
+        except (TelegramError, *_ODD):
             return None
 
     async def deliver(self, job: Job) -> Outcome:
@@ -132,6 +140,8 @@ class Telegram:
                     return outcome
             except TelegramError as error:
                 return self._outcome(error)
+            except _ODD:
+                return Unsure("the answer is none of Telegram's")
         raise AssertionError
 
     async def _request(
@@ -148,7 +158,7 @@ class Telegram:
         if remote is not None:
             await self._bot.edit_message_text(message_id=int(remote), **common)
             return remote
-        sent = await self._bot.send_message(message_thread_id=topic_id, disable_notification=is_silent, **common)
+        sent = await self._bot.send_message(message_thread_id=_thread(topic_id), disable_notification=is_silent, **common)
         return str(sent.message_id)
 
     async def _upload(self, chat: int, topic_id: int | None, lines: list[Line], name: str, content: bytes, *, is_silent: bool) -> str:
@@ -159,7 +169,7 @@ class Telegram:
             caption=as_html(lines, MOST_CAPTION_UNITS),
             parse_mode=ParseMode.HTML,
             filename=name,
-            message_thread_id=topic_id,
+            message_thread_id=_thread(topic_id),
             disable_notification=is_silent,
         )
         return str(sent.message_id)
@@ -197,11 +207,13 @@ class Telegram:
             raise UpdatesError("another program fetches them: one bot serves one notifier with `telegram.polling`", is_final=True) from None
         except TelegramError as error:
             raise UpdatesError(self._said(error), is_final=False) from None
+        except _ODD:
+            raise UpdatesError("the answer is none of Telegram's", is_final=False) from None
         return [_incoming(update) for update in found]
 
     async def answer(self, tapped: Tapped, text: str) -> None:
         """What is shown for a moment above the chat. Not said where that fails."""
-        with contextlib.suppress(TelegramError):
+        with contextlib.suppress(TelegramError, *_ODD):
             await self._bot.answer_callback_query(tapped.answer_to, text[:MOST_ANSWER_CHARS])
 
     def _said(self, error: Exception) -> str:
@@ -210,10 +222,12 @@ class Telegram:
 
 
 def hide(token: str) -> None:
-    """Have no library log the addresses that hold the token, at any level."""
+    """Have no library log the addresses that hold the token, at any level, nor what it raises as well."""
     hidden = _Hidden(token)
     # The HTTP client logs every address at INFO.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What goes wrong is ours to tell, in one line; the library would add a traceback for each answer that is no JSON.
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)
     for name in ("httpx", "httpcore", "telegram"):
         logging.getLogger(name).addFilter(hidden)
     for handler in (*logging.getLogger().handlers, logging.lastResort):
@@ -256,10 +270,20 @@ def _incoming(update: Update) -> Incoming:
     query, message = update.callback_query, update.message
     if query is not None and isinstance(query.message, Message) and query.data is not None:
         at = query.message
-        return Tapped(update.update_id, at.chat.id, at.message_thread_id, query.from_user.id, _name(query.from_user), query.data, query.id)
+        return Tapped(update.update_id, at.chat.id, _topic(at), query.from_user.id, _name(query.from_user), query.data, query.id)
     if message is not None and message.from_user is not None and message.text:
-        return Said(update.update_id, message.chat.id, message.message_thread_id, message.from_user.id, _name(message.from_user), message.text)
+        return Said(update.update_id, message.chat.id, _topic(message), message.from_user.id, _name(message.from_user), message.text)
     return Other(update.update_id)
+
+
+def _thread(topic_id: int | None) -> int | None:
+    """How a topic is named to the server, which knows no thread of the general one's number."""
+    return None if topic_id == GENERAL else topic_id
+
+
+def _topic(message: Message) -> int | None:
+    """The topic that it stands in. A reply elsewhere has the number of a thread, too, to which nothing can be sent."""
+    return message.message_thread_id if message.is_topic_message else None
 
 
 def _name(user: Any) -> str:

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -22,7 +23,12 @@ from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refu
 
 CONNECT_S = 5.0
 
+_HEADER = re.compile(r"[!-~]{1,128}")
+_GLOBAL = ipaddress.IPv6Network("2000::/3")
+"""All that is given to anybody. Around it are older ways to write an address of version 4, and networks of one's own."""
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _GONE, _TOO_SOON, _TOO_MANY = 410, 408, 429
 
 
@@ -43,7 +49,11 @@ def _key(text: str) -> bytes:
 
 
 def signed(keys: Iterable[bytes], identity: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers that say which alert this is, when it was sent, and who sent it: one signature a key, none without keys."""
+    """The headers that say which alert this is, when it was sent, and who sent it: one signature a key, none without keys.
+
+    An id that no header can hold is told by a digest of it.
+    """
+    identity = identity if _HEADER.fullmatch(identity) else hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     content = f"{identity}.{timestamp}.".encode() + body
     signatures = [f"v1,{base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()}" for key in keys]
     headers = {"webhook-id": identity, "webhook-timestamp": str(timestamp), "idempotency-key": identity}
@@ -51,12 +61,15 @@ def signed(keys: Iterable[bytes], identity: str, timestamp: int, body: bytes) ->
 
 
 class Webhooks:
-    """Sends posts. `timeout_s` is how long one may take as a whole. Private addresses are refused unless `allow_private`, or `trusted` spells one out."""
+    """Sends posts. `timeout_s` is how long one may take as a whole.
+
+    Private addresses are refused unless `allow_private`, or `trusted` names the same scheme, host and port and spells the host out.
+    """
 
     def __init__(self, *, timeout_s: float, allow_private: bool, trusted: str = "") -> None:
         self._timeout_s = timeout_s
         self._allow_private = allow_private
-        self._trusted_host = _spelt_out(trusted)
+        self._trusted = _spelt_out(trusted)
         # The certificates that the machine trusts, a company's own among them; the client would take a list of its own.
         self._client = httpx.AsyncClient(
             verify=ssl.create_default_context(),
@@ -76,14 +89,16 @@ class Webhooks:
                 parts = _split(url)
                 if parts is None:
                     return Refused("no address of the kind http:// or https://")
-                addresses = await self._addresses(parts)
+                addresses = await self._addresses(parts, is_trusted=_service(parts) == self._trusted)
                 return await self._first(parts, addresses, headers, body) if isinstance(addresses, list) else addresses
         except TimeoutError:
             return Unsure(f"no answer within {self._timeout_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.InvalidURL as error:
+            return Refused(f"no address: {safe(str(error), 100)}")
+        except httpx.HTTPError as error:
             return Unsure(f"{type(error).__name__}: {safe(str(error), 100)}")
 
-    async def _addresses(self, parts: SplitResult) -> list[str] | Outcome:
+    async def _addresses(self, parts: SplitResult, *, is_trusted: bool) -> list[str] | Outcome:
         """The addresses to connect to, in their order, if all of them are such as may be."""
         host = parts.hostname or ""
         try:
@@ -91,7 +106,7 @@ class Webhooks:
         except (OSError, UnicodeError) as error:
             return NotSent(f"`{host}` cannot be looked up: {error}")
         addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
-        if self._allow_private or host == self._trusted_host or all(map(is_public, addresses)):
+        if self._allow_private or is_trusted or all(map(is_public, addresses)):
             return addresses
         return Refused(f"`{host}` leads to a private address")
 
@@ -129,31 +144,40 @@ def _outcome(status: int, retry_after: str | None) -> Outcome:
 def is_public(address: str) -> bool:
     """Whether the address may be anybody's: neither private nor loopback, link-local, reserved or a group, nor a way to put one of these."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    inner = [ip]
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner += [
-            one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ()), ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None) if one
-        ]
-    mapped = isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None
-    return all(one.is_global and not one.is_multicast for one in (inner[1:] if mapped else inner))
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast
+    inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped
+    if inner is not None:
+        return is_public(str(inner))
+    return ip.is_global and ip in _GLOBAL and all(is_public(str(one)) for one in (ip.sixtofour, *(ip.teredo or ())) if one)
 
 
 def _split(url: str) -> SplitResult | None:
+    """The parts of an address of the web, a name in any script as the net writes it; None where it is none."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # raises for what is no port
+        if not parts.netloc.isascii():
+            parts = parts._replace(netloc=parts.netloc.encode("idna").decode())
     except ValueError:
+        return None
+    if _BLANK.search(url):
         return None
     return parts if parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc else None
 
 
-def _spelt_out(url: str) -> str | None:
-    """The host of a trusted address where it is itself a number, or this machine: whoever wrote it there means it."""
+def _service(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    """What answers at an address."""
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _spelt_out(url: str) -> tuple[str, str | None, int | None] | None:
+    """The service of a trusted address where its host is itself a number, or this machine: whoever wrote it there means it."""
     parts = _split(url)
     if parts is None or parts.hostname is None:
         return None
     try:
         ipaddress.ip_address(parts.hostname)
     except ValueError:
-        return parts.hostname if parts.hostname == "localhost" else None
-    return parts.hostname
+        return _service(parts) if parts.hostname == "localhost" else None
+    return _service(parts)

@@ -169,7 +169,8 @@ class Tailer:
         return file
 
     def _move(self, file: File, seen: Seen) -> None:
-        was_queued = file.is_queued
+        # Its turn may have come while it had no name, or another than the one under which it was seen.
+        is_due = file.is_queued or file in self._lost or file in self._unreadable
         self._turns.dequeue(file)
         if file.path is not None and self._by_path.get(file.path) is file:
             del self._by_path[file.path]
@@ -181,10 +182,8 @@ class Tailer:
             self._part(file)  # nothing held its inode: this may be another file, anywhere
         if file.stream is not None:
             file.stream.cursor.path = file.shown
-        if file in self._unreadable:  # because it had no longer the name under which it was seen
-            del self._unreadable[file]
-            was_queued = True
-        if was_queued:
+        self._unreadable.pop(file, None)
+        if is_due:
             self._changed(file)
 
     def _changed(self, file: File) -> None:

@@ -3,7 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from agentwatch.core.cards import MOST_UNITS, Digest, Notes, Span, Tally, as_html, as_text, card, digest, fitting, line, units
 from agentwatch.core.notices import MOST_FIELDS, received, topic
 from agentwatch.core.text import clean
-from agentwatch.model import Severity
+from agentwatch.model import Alert, Severity
 
 NOW = datetime(2026, 2, 9, 8, 14, tzinfo=UTC)
 
@@ -131,7 +133,8 @@ def test_no_secret_leaves_in_any_field(secret):
     assert body not in shown(alert(evidence=evidence), has_details=True)
 
 
-ANY = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE + SECRETS))
+ENDS = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"]
+ANY = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE + SECRETS + ENDS))
 VALUES = st.one_of(ANY, st.none(), st.booleans(), st.integers(), st.floats(), st.lists(ANY, max_size=3), st.dictionaries(st.text(max_size=3), ANY, max_size=2))
 NAMES = st.sampled_from(
     ["timestamp", "severity", "status", "attempt_id", "summary", "recommendation", "episode_id", "evidence", "executor", "model", "task_title", "run_id",
@@ -140,17 +143,24 @@ NAMES = st.sampled_from(
 
 
 @settings(max_examples=60, deadline=None)
-@given(kind=st.one_of(ANY, st.sampled_from(sorted(TYPES))), fields=st.dictionaries(NAMES, VALUES, max_size=8), texts=st.lists(ANY, max_size=6))
-def test_whatever_stands_in_a_line_arrives_as_text_within_the_limit(kind, fields, texts):
-    """Never an exception, a broken tag, a control character, a secret, or more than a message holds."""
-    evidence = [{"source": text, "offset": 1, "timestamp": text, "text": text} for text in texts]
+@given(
+    kind=st.one_of(ANY, st.sampled_from(sorted(TYPES))),
+    fields=st.dictionaries(NAMES, VALUES, max_size=8),
+    texts=st.lists(ANY, max_size=6),
+    offset=VALUES,
+    zone=st.sampled_from([UTC, ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")]),
+)
+def test_whatever_stands_in_a_line_arrives_as_text_within_the_limit(kind, fields, texts, offset, zone):
+    """Never an exception, a broken tag, a control character, a secret, or more than a message holds; remembered it is the same."""
+    evidence = [{"source": text, "offset": offset, "timestamp": text, "text": text} for text in texts]
     one = received({"evidence": evidence, "alert_id": "id", "type": kind, **fields}, NOW)
     if one is None:
         assert not kind.strip() or not kind.isprintable()
         return
     assert topic(one)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Alert).evidence == one.evidence
     told = Digest([Tally(one.type, one.severity, 70)], [one] * 40, NOW, NOW + timedelta(hours=1), 3)
-    for lines in (card(one, one, Notes(("note",), is_repeat=True, has_details=True), UTC), fitting(told, UTC, 24.0)):
+    for lines in (card(one, one, Notes(("note",), is_repeat=True, has_details=True), zone), fitting(told, zone, 24.0)):
         html = as_html(lines)
         assert units(html) <= MOST_UNITS
         text = read(html)

@@ -179,6 +179,21 @@ def test_a_watch_and_a_later_reading_find_the_same_silences(items, data):
     assert told in exactly_then
 
 
+def test_what_one_look_finds_is_told_in_the_order_of_its_times():
+    """A watch has told of the silence before the limit was over; so does who reads it all later."""
+    limited = {"error_message": "You've hit your usage limit. Try again in 2 hours 10 minutes.", "error_category": "rate_limit"}
+    items = items_of([line(0, "error", **limited), line(0, "user_message", output="go on"), line(0, "turn_end"), line(40_000, "tool_call", **BASH)])
+    watched = Watched(WAITING)
+    watched.feed(items[:-1])
+    watched.engine.tick(START + timedelta(hours=1), watched.out)
+    watched.feed(items[-1:])
+    told = [(alert.type, str(alert.status)) for alert in watched.out]
+    assert told == [("limit_reached", "open"), ("waiting_for_user", "open"), ("limit_reached", "recovered"), ("waiting_for_user", "recovered")]
+    at_once = Watched(WAITING)
+    at_once.feed(items)
+    assert [(alert.type, str(alert.status)) for alert in at_once.out] == told
+
+
 def test_who_rested_and_was_asked_again_is_watched_again():
     """A look at an attempt that waits for its user must not be the last for half a day."""
     watched = Watched()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agentwatch.core.notices import DIGEST, SINGLE, Bucket, Gate, Limits, Queue, Sent, Wait, backoff, decide, quiet_until, received
 from agentwatch.core.taps import keyboard, parse
+from agentwatch.model import Evidence
 
 NOW = 1_770_000_000.0
 AT = datetime.fromtimestamp(NOW, UTC)
@@ -45,6 +46,9 @@ def test_two_alerts_stay_two_whatever_their_ids_are(ids):
         ({"episode_id": 7}, "episode_id", "7"),
         ({}, "episode_id", "id"),
         ({"evidence": "x"}, "evidence", ()),
+        ({"evidence": [{"offset": True}]}, "evidence", (Evidence("", 0, AT, ""),)),
+        ({"timestamp": "9999-12-31T23:59:59Z"}, "timestamp", AT),
+        ({"timestamp": "0001-01-01T00:00:00Z"}, "timestamp", AT),
     ],
 )
 def test_what_a_line_leaves_open_has_a_meaning(fields, name, expected):

@@ -54,9 +54,9 @@ class Terminal:
         """Press keys, as tmux names them."""
         self._tmux("send-keys", "-t", "t", *keys)
 
-    def screen(self) -> str:
-        """What stands on the screen."""
-        return self._tmux("capture-pane", "-p", "-t", "t")
+    def screen(self, *, colours: bool = False) -> str:
+        """What stands on the screen; with `colours` as escape sequences have it."""
+        return self._tmux("capture-pane", "-p", "-t", "t", *(["-e"] if colours else []))
 
     def wait(self, *texts: str, gone: str | None = None) -> str:
         """The screen when all of these texts stand on it, and `gone` does not."""

@@ -36,6 +36,9 @@ class Database:
         self.events = []
         self.clock = NOW
 
+    def __del__(self):
+        self.connection.close()
+
     def ask(self, questions):
         self.connection.text_factory = bytes
         try:

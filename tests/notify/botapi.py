@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl
 
 TOKEN = "123456789:AAFakeTokenForTheBotOfOurTests_0123456"  # noqa: S105  # nobody's
 
-OK, CUT, LOST, SLOW, ERROR, GATEWAY, FLOOD, BAD, BLOCKED = "ok", "cut", "lost", "slow", "500", "502", "429", "400", "403"
-"""CUT: the connection is cut before the message is accepted, LOST: after it. SLOW: accepted, and answered so late that nobody waits any more. GATEWAY: accepted, and lost behind a proxy."""
+OK, CUT, LOST, SLOW, ERROR, GATEWAY, PORTAL, FLOOD, BAD, BLOCKED = "ok", "cut", "lost", "slow", "500", "502", "portal", "429", "400", "403"
+"""CUT: the connection is cut before the message is accepted, LOST: after it. SLOW: accepted, and answered so late that nobody waits any more. GATEWAY: accepted, and lost behind a proxy.
+PORTAL: not accepted, but answered with 200 by something in between."""
 
 _TAG = re.compile(r"<(/?)([a-z]+)>")
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot|#\d+);)")
@@ -63,6 +64,7 @@ class BotApi:
         self.retry_after = 1
         self.slow_s = 0.0
         self.topics = set()
+        self.tokens = {TOKEN}
         self.moved = {}
         self.updates = []
         self.answers = []
@@ -109,7 +111,7 @@ class BotApi:
         token, _, method = handler.path.removeprefix("/bot").partition("/")
         values = _values(handler.headers.get("content-type", ""), body)
         try:
-            _check(token)
+            _check(token, self.tokens)
             if method == "getUpdates":
                 return _answer(handler, 200, {"ok": True, "result": self._get_updates(values)})
             if method not in ("sendMessage", "sendDocument", "editMessageText"):
@@ -119,6 +121,8 @@ class BotApi:
                 fault = self.faults.popleft() if self.faults else self.choose()
             if fault == CUT:
                 return _cut(handler)
+            if fault == PORTAL:
+                return _answer(handler, 200, {"login": "please"})
             self._refuse(fault)
             with self.lock:
                 result = self._edit(values) if method == "editMessageText" else self._send(values)
@@ -228,17 +232,18 @@ class BotApi:
 
     # ---------------------------------------------------------------------------------------------------- what people do
 
-    def tap(self, message, label, user=7, data=None, chat=None):
-        """Somebody taps the button of that label, or one that they made up."""
+    def tap(self, message, label, user=7, data=None, chat=None, *, is_old=False):
+        """Somebody taps the button of that label, or one that they made up. Of an old message the server says no more than where it is."""
         keys = {key["text"]: key["callback_data"] for row in message["keyboard"] or () for key in row}
         found = data if data is not None else next(value for text, value in keys.items() if label in text)
         at = {**_as_result(message), **({"chat": _chat(chat)} if chat is not None else {})}
+        at = {"chat": at["chat"], "message_id": at["message_id"], "date": 0} if is_old else at
         query = {"id": "1", "from": _user(user), "chat_instance": "1", "message": at, "data": found}
         self._update(callback_query=query)
 
-    def say(self, text, chat=7, user=7):
+    def say(self, text, chat=7, user=7, **more):
         """Somebody writes to the bot."""
-        self._update(message={"message_id": 1, "date": int(time.time()), "chat": _chat(chat), "from": _user(user), "text": text})
+        self._update(message={"message_id": 1, "date": int(time.time()), "chat": _chat(chat), "from": _user(user), "text": text, **more})
 
     def _update(self, **what):
         with self.lock:
@@ -258,8 +263,8 @@ class BotApi:
             return found
 
 
-def _check(token):
-    if token != TOKEN:
+def _check(token, tokens):
+    if token not in tokens:
         raise RefusalError(401, "Unauthorized")
 
 

@@ -7,7 +7,7 @@ import signal
 import stat
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -322,3 +322,30 @@ def test_the_fresh_session_recipe_ends_the_old_agent_and_starts_a_recorded_one(a
     api.wait(lambda: stream.exists() and '"session_end"' in stream.read_text())
     assert "attempt-1-again-" in stream.read_text()
     assert "Go on with task T-17" in (place.base / "prompt").read_text()
+
+
+def test_the_retry_recipe_waits_for_the_reset_and_tries_so_often(acting, place, api, path_with_agentwatch):
+    """The first try is made when the alert says that it may help; after so many a person is told."""
+    resets_at = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    recipe(acting, "retry.sh", "{attempt_id}", "{task_id}", "{resets_at}")
+    place.start("notify", "--config", "config.toml", RETRY_AGENT=f"date +%s >> {place.base}/tries; echo on", RETRY_MOST="2", PATH=path_with_agentwatch)
+    began = time.time()
+    place.write(alert_line(1, task_id="T-17", resets_at=resets_at))
+    api.wait(lambda: api.messages and "attempt-1-retry-1 starts in" in api.messages[0]["text"])
+    stream = place.logs / "agent-work-stream.jsonl"
+    api.wait(lambda: stream.exists() and '"session_end"' in stream.read_text())
+    assert int((place.base / "tries").read_text()) >= int(began) + 1
+    assert "attempt-1-retry-1" in stream.read_text()
+    place.write(alert_line(2, task_id="T-17", resets_at=resets_at), alert_line(3, task_id="T-17", resets_at=resets_at))
+    api.wait(lambda: any("2 tries did not help: a person should look at T-17" in message["text"] for message in api.messages))
+
+
+def test_the_retry_recipe_takes_no_path_for_a_task(tmp_path):
+    """What an alert says is not trusted."""
+    import subprocess
+
+    done = subprocess.run(
+        [RECIPES / "retry.sh", "a1", "../../etc/x"], cwd=tmp_path, env={"PATH": os.environ["PATH"], "RETRY_AGENT": "true"}, capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []

@@ -125,6 +125,48 @@ def test_a_rotation_loses_nothing(log, rotate, is_running):
     assert log.new() == log.written
 
 
+def test_a_writer_that_never_rests_lets_the_reader_come_to_an_end(log):
+    """What is told when all was read is told in a storm, too."""
+    log.write()
+    for number, batch in enumerate(log.feed.batches()):
+        log.read += batch.lines
+        log.write()
+        assert number < 3
+    log.look()
+    assert log.new() == log.written
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_what_was_moved_into_the_archive_before_it_was_read_is_found(log, is_compressed):
+    """As `logrotate` does with `olddir`, while nobody reads."""
+    log.write(2)
+    log.look()
+    log.write(2)
+    log.feed.close()
+    log.rename()
+    if is_compressed:
+        log.compress()
+    (log.folder / "archive").mkdir()
+    for path in rotated(log.folder):
+        path.rename(log.folder / "archive" / path.name)
+    log.write(3)
+    log.start()
+    log.look()
+    assert log.new() == log.written
+
+
+def test_an_archive_that_is_a_link_is_not_followed(log, tmp_path):
+    """Nor is one that is no folder."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "agent-alerts.jsonl.1").write_text("{}\n")
+    (log.folder / "archive").symlink_to(other)
+    assert rotated(log.folder) == []
+    (log.folder / "archive").unlink()
+    (log.folder / "archive").touch()
+    assert rotated(log.folder) == []
+
+
 def test_a_file_that_was_refilled_beyond_the_cursor_is_known_by_its_content(log):
     """The same inode and more bytes than before, and yet another file."""
     log.write(2, size=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from botapi import BAD, BLOCKED, CUT, ERROR, FLOOD, GATEWAY, LOST, TOKEN
+from botapi import BAD, BLOCKED, CUT, ERROR, FLOOD, GATEWAY, LOST, PORTAL, TOKEN
 
 from agentwatch.core.cards import REPEAT
 
@@ -64,6 +64,7 @@ def test_what_was_written_while_nobody_ran_is_told_at_the_start_and_not_again_at
         pytest.param(LOST, 2, id="cut after it was accepted"),
         pytest.param(GATEWAY, 2, id="lost behind a proxy"),
         pytest.param(ERROR, 1, id="server error"),
+        pytest.param(PORTAL, 1, id="answered by something in between"),
         pytest.param(FLOOD, 1, id="asked to wait"),
     ],
 )
@@ -75,8 +76,10 @@ def test_a_fault_loses_nothing_and_a_repeat_is_marked(place, api, line, fault, c
     found = messages(api, copies)
     time.sleep(0.5)
     assert len(found) == copies
-    assert (REPEAT in found[-1]["text"]) == (fault in (CUT, LOST, GATEWAY, ERROR))
+    assert (REPEAT in found[-1]["text"]) == (fault in (CUT, LOST, GATEWAY, ERROR, PORTAL))
     assert REPEAT not in found[0]["text"] or copies == 1
+    assert "Traceback" not in place.stderr
+    assert "trying again every" not in place.stderr
 
 
 def test_a_flood_wait_is_kept_to_the_second(place, api, line):
@@ -123,6 +126,25 @@ def test_a_missing_topic_sends_to_the_chat_itself_and_says_so(place, api, line):
     assert "sent here because topic 9 is gone or closed" in message["text"]
 
 
+def test_the_general_topic_is_the_group_itself(place, api, line):
+    """It has the number 1, and the server knows no thread of that number."""
+    place.start("notify", AGENTWATCH_TELEGRAM_CHATS="-100/1")
+    place.write(line(1))
+    (message,) = messages(api, 1)
+    assert message["topic"] is None
+    assert "topic" not in message["text"]
+
+
+def test_a_command_in_a_reply_is_answered_in_the_group_and_one_in_a_topic_there(place, api):
+    """A reply has the number of a thread, too, in which nothing can be sent."""
+    api.topics.add(9)
+    place.start("notify", AGENTWATCH_TELEGRAM_CHATS="-100", AGENTWATCH_TELEGRAM_USERS="7")
+    api.say("/help", chat=-100, message_thread_id=33)
+    api.say("/help", chat=-100, message_thread_id=9, is_topic_message=True)
+    first, second = messages(api, 2)
+    assert [(one["topic"], "gone or closed" in one["text"]) for one in (first, second)] == [(None, False), ("9", False)]
+
+
 def test_a_topic_and_a_chat_that_moved_are_found(place, api, line):
     """Message threads are used; a group that became a supergroup is followed."""
     api.topics.add(9)
@@ -157,6 +179,21 @@ def test_a_kill_after_the_send_gives_one_marked_repeat(place, api, line):
     assert second["text"].replace(f"{REPEAT}\n", "") == first["text"]
 
 
+def test_a_memory_that_is_damaged_while_it_runs_ends_it_and_is_set_aside_by_the_next(place, api, line):
+    """Tried again it would fail for ever, with nobody told of anything any more."""
+    process = place.start()
+    place.write(line(1))
+    messages(api, 1)
+    time.sleep(0.5)
+    for path in place.state.glob("notify.sqlite*"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    place.write(line(2))
+    assert process.wait(20) == 1
+    assert "damaged" in place.stderr
+    place.start()
+    api.wait(lambda: any("attempt-2" in message["text"] for message in api.messages))
+
+
 def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(place, api, line):
     """By renaming and by copying and truncating; nothing twice."""
     place.start()
@@ -171,6 +208,15 @@ def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(place, api, line)
     place.write(line(4))
     found = messages(api, 4)
     assert sorted(message["text"].splitlines()[1] for message in found) == [f"Attempt: attempt-{number}" for number in (1, 2, 3, 4)]
+
+
+def test_a_backlog_of_many_megabytes_is_one_digest(place, api, line):
+    """It is read to its end before anything is told of it."""
+    place.write(*(line(number, at_s=time.time() - 1200) for number in range(6000)))
+    assert place.path.stat().st_size > 2 << 20
+    place.start()
+    (message,) = messages(api, 1)
+    assert message["text"].startswith("❌ 6,000 alerts, ")
 
 
 def test_lines_that_are_no_alerts_are_passed_over(place, api, line):
@@ -203,6 +249,31 @@ def test_buttons_acknowledge_mute_and_show_details(place, api, line):
     edited(api, message, "🔇 error_loop muted until")
     place.write(line(2), line(3, kind="tool_loop"))
     assert "attempt-3" in messages(api, 2)[1]["text"]
+
+
+def test_a_button_of_an_old_message_works(place, api, line):
+    """The server does not say any more what stands in it."""
+    place.start()
+    place.write(line(1))
+    (message,) = messages(api, 1)
+    api.tap(message, "ack", is_old=True)
+    edited(api, message, "✔ acknowledged by User7")
+    assert api.answers == ["acknowledged"]
+
+
+def test_another_bot_is_listened_to_from_its_own_beginning(place, api, line):
+    """Each numbers what happens to it in its own way."""
+    first = place.start()
+    for number in (1, 2):
+        api.say("/help")
+        messages(api, number)
+    first.terminate()
+    first.wait(20)
+    other = TOKEN.replace("123456789", "987654321")
+    api.tokens, api._number, api.updates = {other}, 10, []
+    place.start("notify", AGENTWATCH_TELEGRAM_TOKEN=other)
+    api.say("/help")
+    messages(api, 3)
 
 
 def test_commands_are_answered(place, api, line):
@@ -346,6 +417,30 @@ def test_a_dry_run_prints_and_does_nothing(place, api, line):
     assert orjson.loads(as_json.stdout)["alert_ids"] == ["id-1"]
     assert api.requests == []
     assert not place.state.exists()
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b""], ids=["damaged", "empty"])
+def test_a_dry_run_beside_a_memory_that_cannot_be_used_shows_what_a_start_would_send(place, api, line, content):
+    """And leaves it alone; a directory may be called what it likes."""
+    logs = place.base / "what? 100%#1"
+    (logs / ".agentwatch").mkdir(parents=True, mode=0o700)
+    (logs / ".agentwatch" / "notify.sqlite").write_bytes(content)
+    (logs / "agent-alerts.jsonl").write_bytes(orjson.dumps(line(1), option=orjson.OPT_APPEND_NEWLINE))
+    done = place.run("notify", "--dry-run", "--log-dir", str(logs))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Attempt: attempt-1" in done.stdout
+    assert (logs / ".agentwatch" / "notify.sqlite").read_bytes() == content
+
+
+def test_an_alert_of_long_ago_is_counted(place, api, line):
+    """One that comes later than the notifier remembers: nothing ends nowhere."""
+    place.write(line(1))
+    place.start()
+    messages(api, 1)
+    place.write(line(2, at_s=time.time() - 30 * 86_400), line(3))
+    messages(api, 2)
+    api.say("/status")
+    assert "older than two weeks: 1" in messages(api, 3)[-1]["text"]
 
 
 def test_a_second_notifier_is_refused(place, api, line):

@@ -2,11 +2,14 @@
 
 import json
 import signal
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
+
+from agentwatch.apps.supervise import Supervised
 
 
 def children(process):
@@ -53,6 +56,23 @@ def test_an_error_in_a_log_arrives_in_the_chat_and_goes_on_to_when_the_notifier_
     both.terminate()
     assert both.wait(20) == 0
     assert not psutil.pid_exists(child.pid)
+
+
+def test_a_machine_that_has_no_room_for_another_process_is_asked_again(monkeypatch):
+    """One moment of too many processes must not be the end of all messages."""
+    reports, tries = [], []
+
+    def start(command, **_):
+        tries.append(command)
+        if len(tries) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return popen(["/bin/cat"], stdin=subprocess.PIPE)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with Supervised(None, None, {}, reports.append):
+        until(lambda: len(tries) == 2)
+    assert reports[0].startswith("the notifier ended with Resource temporarily unavailable; started again in 1 s")
 
 
 def test_a_daemon_that_is_killed_leaves_no_notifier_behind(place, both):

@@ -4,14 +4,20 @@ import asyncio
 import json
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import alert_line
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from agentwatch.apps.channels import callback
+from agentwatch.apps.posts import Posts
+from agentwatch.core.notices import received
 from agentwatch.notify.channel import Blocked, Delivered, NotSent, Refused, Unsure
+from agentwatch.notify.outbox import NAME, Outbox
 from agentwatch.notify.webhook import Webhooks, is_public, keys, signed
+from agentwatch.settings import load
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  # the convention's own example
 
@@ -134,7 +140,19 @@ def test_no_answer_and_no_connection_are_told_apart(receiver):
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "http://user:pw@127.0.0.1/", "http://127.0.0.1:99999/", "//x", "http://[::1"]
+    "url",
+    [
+        "ftp://127.0.0.1/x",
+        "file:///etc/passwd",
+        "http://",
+        "http://user:pw@127.0.0.1/",
+        "http://127.0.0.1:99999/",
+        "//x",
+        "http://[::1",
+        "http://xn--\u0301/",
+        "http://a\x00b/",
+        "http://127.0.0.1/\x7f",
+    ],
 )
 def test_only_web_addresses_are_posted_to(url):
     """Whatever a run's file says."""
@@ -155,11 +173,35 @@ def test_private_addresses_are_refused_unless_configured(receiver, host):
     ("address", "expected"),
     [("8.8.8.8", True), ("10.0.0.1", False), ("172.16.3.4", False), ("192.168.1.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False),
      ("2606:4700::1111", True), ("fe80::1%eth0", False), ("fc00::1", False), ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True), ("2002:7f00:1::", False), ("64:ff9b::7f00:1", False), ("64:ff9b::808:808", True),
-     ("0.0.0.1", False)],
+     ("0.0.0.1", False), ("::127.0.0.1", False), ("::ffff:0:127.0.0.1", False), ("64:ff9b:1::a00:1", False), ("fec0::1", False), ("5f00::1", False), ("2001:0:a00:1::", False)],
 )  # fmt: skip
 def test_what_is_public(address, expected):
     """Neither private nor loopback, link-local, shared, reserved nor a group."""
     assert is_public(address) is expected
+
+
+def test_what_the_settings_spell_out_is_allowed_there_and_nowhere_else(receiver):
+    """A run's file may not reach another service of this machine because the web address of all alerts is one."""
+    other = f"http://127.0.0.1:{receiver.port}/admin"
+    assert isinstance(post(other, trusted="http://127.0.0.1:1/hook"), Refused)
+    assert isinstance(post(other, trusted=receiver.url), Delivered)
+
+
+@pytest.mark.parametrize("identity", ["日本", "x y", " x", "a\u0301", "🚀" * 40, "id-1.2~3"])
+def test_whatever_an_alert_is_called_its_id_is_a_header(receiver, identity):
+    """The same for the same alert, and the one that is signed."""
+    headers = signed(keys(SECRET), identity, int(time.time()), b"{}")
+    assert isinstance(post(receiver.url, trusted=receiver.url, headers=headers), Delivered)
+    _, _, got, body = receiver.posts[0]
+    Webhook(SECRET).verify(body, got)
+    assert got["webhook-id"] == signed([], identity, 1, b"")["webhook-id"]
+    assert identity != "id-1.2~3" or got["webhook-id"] == identity
+
+
+def test_a_name_in_any_script_is_looked_up_as_the_net_writes_it(receiver):
+    """It leads nowhere here, and raises nothing."""
+    assert isinstance(post("http://bücher.invalid/x"), NotSent)
+    assert isinstance(post(f"http://127.0.0.1:{receiver.port}/bücher?ü=1", allow_private=True), Delivered)
 
 
 def test_the_name_stays_in_the_request_though_the_number_is_connected_to(receiver):
@@ -240,6 +282,77 @@ def test_a_run_has_an_address_of_its_own(hooked, receiver):
     assert sorted((path, headers["webhook-id"]) for _, path, headers, _ in receiver.wait(5)) == [
         ("/hook", "id-1"), ("/hook", "id-2"), ("/hook", "id-3"), ("/hook", "id-4"), ("/run", "id-2"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:{}/a\nhttp://127.0.0.1:{}/b\n", "http://127.0.0.1:{}/" + "a" * 3000, ""])
+def test_a_file_that_is_not_one_address_is_none(hooked, receiver, text):
+    """Neither two lines put together nor the beginning of a long one is what somebody meant."""
+    folder = hooked.logs / "runs" / "run-7"
+    folder.mkdir(parents=True)
+    (folder / "callback").touch(0o600)
+    (folder / "callback").write_text(text.replace("{}", str(receiver.port)))
+    assert callback(hooked.logs, "run-7") is None
+
+
+def test_an_error_that_nobody_foresaw_keeps_no_other_alert_from_being_posted(tmp_path, monkeypatch):
+    """It is told, and tried again as anything else that fails."""
+    posts, outbox, reports = a_queue(tmp_path)
+    tried = []
+
+    async def post(self, url, headers, body):
+        tried.append(headers["webhook-id"])
+        if tried == ["id-1"]:
+            raise RecursionError("unforeseen")
+        return Delivered()
+
+    monkeypatch.setattr(Webhooks, "post", post)
+    serve(posts)
+    assert (tried, outbox.posting_targets()) == (["id-1", "id-2", "id-1"], [])
+    assert reports[0] == "webhook: RecursionError: unforeseen; trying again"
+
+
+def test_a_clock_that_was_ahead_keeps_no_post_back_for_long(tmp_path, monkeypatch):
+    """Tried a year too early by a wrong clock, an alert is posted again within the longest pause."""
+    posts, outbox, _ = a_queue(tmp_path)
+
+    async def post(self, url, headers, body):
+        return Delivered()
+
+    monkeypatch.setattr(Webhooks, "post", post)
+    for _ in range(2):
+        found, _ = outbox.next_post("webhook")
+        outbox.try_post_again(found, time.time() + 365 * 86_400, time.time())
+    serve(posts)
+    assert outbox.posting_targets() == []
+
+
+def a_queue(path):
+    """Two alerts that wait to be posted, without a process around them."""
+    outbox, _ = Outbox.open(path / NAME)
+    loaded = load(cwd=path, environ={"AGENTWATCH_WEBHOOK_URL": "http://127.0.0.1:9/x"}, home=None)
+    reports = []
+    posts = Posts(loaded, outbox, path, path, {}, reports.append, time.time)
+    for number in (1, 2):
+        alert = received(alert_line(number), datetime.now(UTC))
+        posts.enqueue(outbox.add(alert, time.time()), alert, time.time(), is_first=False)
+    return posts, outbox, reports
+
+
+def serve(posts):
+    async def until_empty():
+        await asyncio.wait_for(posts._serve("webhook"), 10)
+        await posts.close()
+
+    asyncio.run(until_empty())
+
+
+def test_what_was_before_our_time_is_not_posted_however_much_it_is(hooked, receiver):
+    """An alert log of many megabytes that is met for the first time."""
+    hooked.write(*(alert_line(number, at_s=time.time() - 3 * 86_400) for number in range(5000)), alert_line("new"))
+    assert hooked.path.stat().st_size > 2 << 20
+    hooked.start()
+    receiver.wait(1)
+    assert [headers["webhook-id"] for _, _, headers, _ in receiver.posts] == ["id-new"]
 
 
 def test_a_kill_loses_no_post(hooked, receiver):

@@ -50,6 +50,27 @@ def test_a_renamed_file_is_read_on_under_its_new_name_while_its_writer_keeps_it(
     assert read.lines.index(LAST[0]) > read.lines.index(FIRST[-1])
 
 
+@pytest.mark.parametrize("is_known", [False, True], ids=["met", "known"])
+def test_a_file_that_was_nowhere_when_its_turn_came_is_read_where_it_turns_up(tmp_path: Path, *, is_known: bool) -> None:
+    """16: renamed while it is looked for, it can be missed in the old place and in the new one; it has changed nothing but its name."""
+    logs, elsewhere = tmp_path / "logs", tmp_path / "elsewhere.jsonl"
+    logs.mkdir()
+    log, other = logs / "a.jsonl", logs / "b.jsonl"
+    other.write_bytes(text(MORE))
+    tail = Tail(logs, most_open=1).pump()
+    log.write_bytes(text(FIRST))
+    if is_known:
+        tail.hint(log)
+    else:
+        tail.tailer.hint(tail.roots[0], log.name)
+    log.rename(elsewhere)
+    tail.hint(log)
+    tail.tailer.turn()
+    elsewhere.rename(log.with_name("a.jsonl.1"))
+    tail.pump()
+    assert tail.has_exactly(*FIRST, *MORE)
+
+
 @RUNNING_OR_DOWN
 def test_two_renames_at_once_lose_nothing(read: Tail, log: Path, *, is_down: bool) -> None:
     """16: all three generations exact, and in order."""

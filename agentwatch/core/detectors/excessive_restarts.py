@@ -8,7 +8,8 @@ from agentwatch.core.limits import Limits
 from agentwatch.core.state import Lane, Session, Window
 from agentwatch.model import Alert, Data, Detail, Event, Status
 
-COMMITS = re.compile(rb"\bgit\b[^|;&]{0,80}\bcommit\b|\bgh pr create\b").search
+COMMITS = re.compile(rb'\bgit(?:[\s",]{1,8}-{1,2}[^\s",]{1,200}(?:[\s",]{1,8}[^\s",-][^\s",]{0,200})??){0,8}[\s",]{1,8}commit(?![\w-])|\bgh pr create\b').search
+"""In the JSON of a command, a text or a list: `git`, its own options with their values, and `commit`."""
 
 SUCCESS = frozenset({"success", "completed"})
 """The two vocabularies of success (contract, section 3)."""

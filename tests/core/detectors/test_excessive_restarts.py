@@ -1,5 +1,27 @@
 """Attempts that are started again and again."""
 
+import pytest
+
+from agentwatch.core.detectors.excessive_restarts import COMMITS
+
+
+@pytest.mark.parametrize(
+    ("params", "is_commit"),
+    [
+        (b'{"command":"git commit -m x"}', True),
+        (b'{"command":["git","commit","-m","x"]}', True),
+        (b'{"command":"git add -A && git -C /srv/x -c user.name=x commit -am y"}', True),
+        (b'{"command":"git --no-pager commit"}', True),
+        (b'{"command":"gh pr create --fill"}', True),
+        (b'{"command":"git log --grep commit"}', False),
+        (b'{"command":"git show commit"}', False),
+        (b'{"command":"git commit-tree HEAD"}', False),
+    ],
+)
+def test_what_commits(params, is_commit):
+    """Whoever looks for a commit has not made one."""
+    assert bool(COMMITS(params)) == is_commit
+
 
 def again(log, works, *, status):
     return log.add("session_start", prompt_type="retry").both(params=works).add("session_end", completion_status=status)
