@@ -1,11 +1,13 @@
 """Rule files: the shipped ones hold what they say, and no file with a mistake keeps the others from being used."""
 
 import os
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from agentwatch.core.linear import Pattern, Patterns
 from agentwatch.core.rules import RuleError, Rules, check
 from agentwatch.model import Severity
 from agentwatch.rulebook import MOST_BYTES, Shelf, directories, read_file, shipped
@@ -69,6 +71,25 @@ def _rank(rule):
 def test_no_shipped_rule_wakes_anybody_for_what_is_no_error():
     """High severity only where the record is an error."""
     assert [rule.id for rule in RULES if rule.severity is Severity.HIGH and rule.level != "error"] == []
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "connection ", "memory heap query ", "x=1 ", "'", "\\", "../", "1.", "error: ", "\n", "é", "timeout timed out ", "task agent worker "]
+)
+def test_all_shipped_rules_take_time_linear_in_the_text(piece):
+    """Sixteen times the text takes about sixteen times as long, for the pass over all of them and for each alone."""
+    automaton = Patterns(pattern for rule in RULES for pattern in rule.patterns)
+    alone = [Pattern(pattern) for rule in RULES for pattern in rule.patterns]
+    took = []
+    for size in (4_000, 64_000):
+        text = (piece * size)[:size].encode(errors="replace")
+        automaton.matching(text)
+        began = time.process_time()
+        automaton.matching(text)
+        for pattern in alone:
+            pattern.search(text)
+        took.append(time.process_time() - began)
+    assert took[1] < 16 * 6 * max(took[0], 0.002)
 
 
 def test_every_topic_that_was_promised_has_a_rule():
