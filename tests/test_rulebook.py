@@ -252,6 +252,14 @@ def test_the_table_of_the_documentation_names_every_key():
     assert keys == set(RULES[0].__struct_fields__)
 
 
+def test_the_documentation_counts_the_rules_right():
+    """In both places that say how many there are."""
+    root = Path(__file__).parents[1]
+    files = len(list(shipped().glob("*.toml")))
+    assert f"{len(RULES)} rules are shipped, in {files} files" in (root / "docs" / "rules.md").read_text()
+    assert f"the {len(RULES)} rules that are shipped" in (root / "README.md").read_text()
+
+
 def test_rule_files_of_the_package_are_plain_to_read():
     """Each begins with a comment that says what it is about."""
     for path in shipped().glob("*.toml"):

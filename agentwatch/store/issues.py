@@ -155,9 +155,12 @@ class IssueStore:
             inode = 0
         if self._connection is not None and inode == self._inode:
             return self._connection
+        was_open = self._connection is not None
         self.close()
         if not inode and self._read_only:
             return None
+        if not inode and was_open:  # not into a tree that is just being deleted
+            raise StorageError(f"`{self._path}` was taken away", hint="the next write makes it again")
         with self._translated():
             self._connection = self._reader() if self._read_only else self._writer()
             self._inode = inode or self._path.stat().st_ino
