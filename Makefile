@@ -37,7 +37,7 @@ soak: .venv/dev.stamp ## an hour at 500 events a second, with rotations and faul
 newcomer: .venv/dev.stamp ## do what the README says, in a fresh clone and an empty home
 	$(BIN)/pytest -n 0 -m newcomer
 
-e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback; needs npm
+e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback, and drive the MCP tools by its inspector; needs npm
 	$(BIN)/pytest -m agents
 
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each

@@ -5,6 +5,7 @@ AgentwatchError
 ├── SettingsError         a setting is unknown, wrong or unsafe    exit code 2
 ├── UnknownNameError      what was asked for by name is not there   exit code 1
 ├── AlreadyRunningError   another daemon holds the state directory exit code 1
+├── ModelError            the language model has not answered      exit code 1
 └── StorageError          the disk said no where nothing may go on exit code 1
 
 A log file's faults are never raised: they are counted (`model.Fault`) and reading goes on.
@@ -43,3 +44,11 @@ class AlreadyRunningError(AgentwatchError):
 
 class StorageError(AgentwatchError):
     """A file that must be written or read cannot be."""
+
+
+class ModelError(AgentwatchError):
+    """The language model has not answered, or not to the end. `is_free`: the request was refused or never arrived, so that nothing was spent."""
+
+    def __init__(self, message: str, *, is_free: bool = False) -> None:
+        super().__init__(message)
+        self.is_free = is_free

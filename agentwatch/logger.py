@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from agentwatch.core.categories import category_of
+from agentwatch.core.runs import LATEST, RUNS, VARIABLE, is_run_id
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,7 @@ class AgentLogger:
     `log_dir` is by default what `AGENT_WORK_LOG_DIR` names, else `.cache/agent-work-logs` below the working directory, as it was
     when the logger was made. `fields` are the optional ones of an event: `session_id`, `task_id`, `task_title`, `task_description`,
     `project_id`, `executor`, `executor_variant`, `model`, `branch`, `base_branch`, `commits_ahead`, `commits_behind`, `run_id` (by
-    default `AGENTWATCH_RUN`), `lane`, `tags`; they stand on every line. With `AGENT_WORK_LOGGING_ENABLED=false` nothing is written.
+    default `AGENTWATCH_RUN`), `lane`, `tags`; they stand on every line. Where the run has a directory, events go to the stream in it. With `AGENT_WORK_LOGGING_ENABLED=false` nothing is written.
 
     Money is USD, times are milliseconds, tokens of `input` are those that came from no cache. Methods never raise for what they are
     given or for what the disk says: `lost` counts the lines that could not be written.
@@ -72,8 +73,7 @@ class AgentLogger:
         self._dir = Path(log_dir or _setting(_DIR_NAMES, DEFAULT_DIR)).absolute()
         self._transcript = self._dir / SESSIONS / _file_name(self.attempt_id)
         self._fields = {name: value for name, value in fields.items() if value is not None}
-        if "run_id" not in self._fields and (run_id := _run_id(self._dir)):
-            self._fields["run_id"] = run_id
+        self._name_run(self._fields.get("run_id") or os.environ.get(VARIABLE))
         self._began_s: float | None = None
         self._pid = os.getpid()
         # Locks that are never released: taken by the first of all threads that starts or ends the session, whoever that is.
@@ -91,6 +91,7 @@ class AgentLogger:
             if event.get("event_type") == "session_start":
                 told = {name: value for name, value in event.items() if name not in _OF_THE_EVENT and value is not None}
                 logger._fields = told | {name: value for name, value in options.items() if name not in _OF_THE_LOGGER and value is not None}
+                logger._name_run(logger._fields.get("run_id"))
                 with suppress(TypeError, ValueError):
                     since = datetime.now(UTC) - datetime.fromisoformat(event["timestamp"])
                     logger._began_s = time.monotonic() - max(since.total_seconds(), 0.0)
@@ -230,7 +231,8 @@ class AgentLogger:
                 "first_shot": completion_status == "success" and not tally.followups and not tally.retries,
             }
             self._append(
-                self._dir / METRICS, _line({"timestamp": _now(), "attempt_id": self.attempt_id, **self._fields, "completion_status": completion_status, **told})
+                self._dir / METRICS,
+                _line({"timestamp": _now(), "attempt_id": self.attempt_id, **self._fields, **self._scope(), "completion_status": completion_status, **told}),
             )
 
     def event(self, /, event_type: str, **data: Any) -> None:
@@ -244,7 +246,7 @@ class AgentLogger:
             head = {"timestamp": _now(), "attempt_id": self.attempt_id, "event_type": event_type}
             elapsed_ms = self._elapsed_ms()
             line = _line({**head, **self._fields, **({} if elapsed_ms is None else {"elapsed_ms": elapsed_ms}), "data": data})
-            self._append(self._dir / STREAM, line)
+            self._append(self._dir.joinpath(*self._scope().values(), STREAM), line)
             self._append(self._transcript, line)
             if event_type == "error":
                 self._append(self._dir / ERRORS, line)
@@ -259,6 +261,21 @@ class AgentLogger:
         if error is not None and status == "failed":
             self.error(error)
         self.end(status)
+
+    def _name_run(self, run_id: object) -> None:
+        """Have the events name their run, if there is one. `latest` is the one that `runs/latest` leads to by now."""
+        found = _latest(self._dir) if run_id == LATEST else run_id
+        self._fields.pop("run_id", None)
+        if found:
+            self._fields["run_id"] = found
+
+    def _scope(self) -> dict[str, str]:
+        """As the field `scope` of a row, where events go: into the run's directory, as long as there is one."""
+        run_id = self._fields.get("run_id")
+        if not isinstance(run_id, str) or not is_run_id(run_id):
+            return {}
+        runs = self._dir / RUNS
+        return {"scope": f"{RUNS}/{run_id}"} if all(path.is_dir() and not path.is_symlink() for path in (runs, runs / run_id)) else {}
 
     def _start(self, prompt: str | None, prompt_type: str, followup_reason: str | None, cwd: str | os.PathLike[str] | None) -> None:
         self._began_s = time.monotonic()
@@ -415,13 +432,9 @@ def _setting(names: tuple[str, ...], default: str) -> str:
     return next((value for name in names if (value := os.environ.get(name))), default)
 
 
-def _run_id(directory: Path) -> str | None:
-    """The run that this process belongs to; `latest` is the one that `runs/latest` leads to."""
-    run_id = os.environ.get("AGENTWATCH_RUN")
-    if run_id != "latest":
-        return run_id or None
+def _latest(directory: Path) -> str | None:
     try:
-        return (directory / "runs" / run_id).readlink().name
+        return (directory / RUNS / LATEST).readlink().name
     except OSError:
         return None
 

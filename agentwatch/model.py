@@ -78,6 +78,9 @@ class Status(StrEnum):
 MOST_TOKENS = 2**53
 """Where sums stop growing: nobody spends so much, and the checkpoint could not hold more than 64 bits."""
 
+MOST_USD, MOST_MS = 1e12, 1e14
+"""What is counted of a nonsensical cost or duration: a checkpoint has no larger integers."""
+
 
 class Usage(msgspec.Struct, gc=False, frozen=True):
     """Tokens of one step, by kind. `input` excludes what came from or went into the cache.

@@ -152,12 +152,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     weekly: Annotated[bool, Meta(description="Whether it is made at all.")] = True
     day: Annotated[int, Meta(ge=0, le=6, description="Day of the week: 0 (Sunday) to 6, or its English name.")] = 0
     hour: Annotated[int, Meta(ge=0, le=23, description="Hour of that day, local time.")] = 9
+    history: Annotated[
+        str,
+        Meta(description="Where `report --compact` keeps finished days as Parquet: a directory, or s3://BUCKET/PATH. Empty: `history` in the log directory."),
+    ] = ""
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
     """How long a run's logs are kept."""
 
-    ttl_h: Annotated[float, Meta(gt=0, le=LONGEST, description="Age at which a run's directory may be cleared.")] = 24.0
+    ttl_h: Annotated[
+        float, Meta(gt=0, le=LONGEST, description="Hours without a write after which a run's directory is removed, unless it is the latest or in use.")
+    ] = 24.0
 
 
 Quiet = Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
@@ -203,10 +209,14 @@ class Telegram(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+WEB_ADDRESS = r"https?://[^/@?#\s]+([/?#]\S*)?"
+"""Where something may be posted to: no user and no password stand in it."""
+
+
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     """Where alerts are posted to. The secret that signs them stands elsewhere."""
 
-    url: Annotated[str, Meta(pattern=r"^$|^https?://[^/@?#\s]+([/?#]\S*)?$", description="An address that every alert is posted to, http or https.")] = ""
+    url: Annotated[str, Meta(pattern=rf"^$|^{WEB_ADDRESS}$", description="An address that every alert is posted to, http or https.")] = ""
     min_severity: Annotated[Severity, Meta(description="Alerts below are not posted: low, medium or high.")] = Severity.LOW
     allow_private: Annotated[
         bool, Meta(description="Whether names and callbacks may lead to private addresses. One that `webhook.url` spells out always may.")
@@ -236,6 +246,18 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     cooldown_s: Annotated[float, Meta(ge=0, le=LONGEST, description="How long an attempt is left alone by itself after a command was run for it.")] = 900.0
 
 
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers questions about the logs, and what that may take. The key is a secret and stands elsewhere (`OPENAI_API_KEY`)."""
+
+    # Any text: other programs have this name in the environment too, and a daemon that asks nobody is not to refuse what they have there.
+    base_url: Annotated[str, Meta(description="An OpenAI-compatible server, as in `http://127.0.0.1:11434/v1`; empty for OpenAI's.")] = ""
+    model: Annotated[str, Meta(min_length=1, max_length=200, description="The model that is asked, by the server's name for it.")] = "gpt-5.4-mini"
+    context_tokens: Annotated[int, Meta(ge=1000, le=LONGEST, description="Tokens of a question with all that is sent with it.")] = 7000
+    answer_tokens: Annotated[int, Meta(ge=100, le=LONGEST, description="Tokens of an answer, those of its reasoning included.")] = 1500
+    budget_tokens: Annotated[int, Meta(ge=0, le=LONGEST, description="Tokens of all questions about a run; about no run: of a day (UTC).")] = 10_000
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="How long a model may take to answer.")] = 30.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, by section. Every value has passed its range."""
 
@@ -259,6 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook: Webhook = Webhook()
     apprise: Apprise = Apprise()
     actions: Actions = Actions()
+    ask: Ask = Ask()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -310,10 +333,11 @@ OLDER_NAMES = {
     "AGENT_ANALYTICS_WEEKLY_REPORT": "report.weekly",
     "AGENT_ANALYTICS_REPORT_DAY": "report.day",
     "AGENT_ANALYTICS_REPORT_HOUR": "report.hour",
+    "OPENAI_BASE_URL": "ask.base_url",
 }
-"""Names from before there were sections. They go on working; the name made of section and key wins where both are set."""
+"""Names from before there were sections, and those that other programs read too. They go on working; the name made of section and key wins where both are set."""
 
-SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET", "AGENTWATCH_APPRISE_URLS")
+SECRET_NAMES = ("AGENTWATCH_TELEGRAM_TOKEN", "AGENTWATCH_WEBHOOK_SECRET", "AGENTWATCH_APPRISE_URLS", "OPENAI_API_KEY")
 
 CONFIG_NAME = f"{PREFIX}CONFIG"
 """Names a settings file as `--config` does, for a program that starts this one and can only set its environment."""
@@ -323,14 +347,13 @@ RESERVED_NAMES = frozenset(
         CONFIG_NAME,
         *SECRET_NAMES,
         *(f"{name}_FILE" for name in SECRET_NAMES),
-        "AGENTWATCH_ASK_MODEL",
         "AGENTWATCH_RUN",
     }
 )
-"""Names that are read for themselves, by this file, the logger and the language model's client: no settings, yet not misspelt."""
+"""Names that are read for themselves, by this file and the logger: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
-TRUSTED_ONLY = ("actions", "apprise", "rules.dir", "telegram", "webhook", "ask.base_url")
+TRUSTED_ONLY = ("actions", "apprise", "rules.dir", "telegram", "webhook", "ask.base_url", "report.history")
 """Sections and keys that run a command or send data away, or say where such may be asked for (a rule's recommendation may name a command): taken from the user's file, `--config` and the environment alone."""
 
 _WHERE_TRUSTED = "set it in the environment, in `$XDG_CONFIG_HOME/agentwatch/agentwatch.toml`, or in a file given by `--config FILE`"
@@ -401,7 +424,7 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     if env_file.is_file():
         values = _env_values(env_file)
         _refuse_untrusted(values, env_file)
-        layers += _name_layers(values, f"`{env_file}` ", cwd)
+        layers += _name_layers(_without_shared(values), f"`{env_file}` ", cwd)
         files.append((env_file, False))
     layers += _name_layers(environ, "environment ", cwd)
     layers += [_one(path, value, LoaderMeta(FLAG, cwd)) for path, value in (flags or {}).items() if value is not None]
@@ -556,8 +579,13 @@ def _items(table: object, what: str, hint: str) -> Iterable[tuple[str, Any]]:
 def _check_trust(path: str, file: Path, *, is_trusted: bool) -> None:
     if path not in KEYS and path not in _SECTIONS and _SECRET_KEY.search(path):
         raise SettingsError(f"`{file}`: `{path}` is a secret and may not stand in a settings file", hint=_WHERE_SAFE)
-    if not is_trusted and any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY):
+    if not is_trusted and _is_reserved(path):
         raise SettingsError(f"`{file}`: `{path}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _is_reserved(path: str) -> bool:
+    """Whether `section.key`, or a whole section, is one of those that only trusted places may set."""
+    return any(f"{path}.".startswith(f"{reserved}.") for reserved in TRUSTED_ONLY)
 
 
 def _with_commands(keys: dict[str, Any]) -> dict[str, Any]:
@@ -600,6 +628,11 @@ def _refuse_untrusted(names: Iterable[str], file: Path) -> None:
     for name in names:
         if name == CONFIG_NAME or any(f"{name}_".startswith(f"{_environment_name(reserved)}_") for reserved in TRUSTED_ONLY):
             raise SettingsError(f"`{file}`: `{name}` may not stand in a file that merely lies in the directory", hint=_WHERE_TRUSTED)
+
+
+def _without_shared(values: Mapping[str, str]) -> dict[str, str]:
+    """Without the names that lead to trusted settings and are not ours alone: other programs have them in such a file with every right."""
+    return {name: value for name, value in values.items() if name.startswith(PREFIX) or not _is_reserved(OLDER_NAMES.get(name, ""))}
 
 
 def _name_layers(values: Mapping[str, str], where: str, base: Path) -> Iterator[LoadedSettings]:

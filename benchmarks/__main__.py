@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import console, corpus, history, notifier, rules, transcripts
+from benchmarks import ask as questions
+from benchmarks import console, corpus, history, notifier, rules, search, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -290,6 +291,13 @@ def notify(scale: float) -> str:
     return f"{quantiles(notifier.to_request(scale))}; {notifier.without_network(scale)}"
 
 
+def ask(scale: float) -> str:
+    """A question over 1 GB of logs: all but the model's own time and loading, loading alone (libraries, vocabulary), and the whole process."""
+    with log_dir() as directory:
+        questions.fill(directory, 1000 * scale)
+        return questions.asked(directory, QUIET, 10)
+
+
 def summary(scale: float) -> str:
     """30 days and 17,000 sessions from the store, start-up included, while a daemon watches; beside what `--help` takes."""
     with log_dir() as directory:
@@ -342,8 +350,15 @@ def issues(scale: float) -> str:
     return f"{seen.replace('alerts', 'issues')}; {statistics.median(ratios):.2f} x without rules (best {min(ratios):.2f})"
 
 
+def raw(scale: float) -> str:
+    """`raw --grep` beside `grep` and `rg`."""
+    size = 1000 * scale
+    return search.compared(made(f"plain-{size:.0f}.log", lambda path: search.write(path, size)))
+
+
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, issues, summary, rebuild)
+    one.__name__: one
+    for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, issues, ask, summary, rebuild, raw)
 }
 
 

@@ -1,10 +1,10 @@
 // Writes what an agent does into agentwatch's log directory, from Node 18 or newer; needs no package. The log directory is that of
-// AGENT_WORK_LOG_DIR, else .cache/agent-work-logs below the working directory; AGENTWATCH_RUN names the run, and
-// AGENT_WORK_LOGGING_ENABLED=false switches everything off. Nothing here throws for what a disk or a value does: what cannot be
+// AGENT_WORK_LOG_DIR, else .cache/agent-work-logs below the working directory; AGENTWATCH_RUN names the run, whose directory
+// takes the events where there is one, and AGENT_WORK_LOGGING_ENABLED=false switches everything off. Nothing here throws for what a disk or a value does: what cannot be
 // written is counted in `lost` and told once on stderr.
 
 import { randomBytes } from "node:crypto";
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readlinkSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync, readSync, writeSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import process from "node:process";
 
@@ -23,7 +23,7 @@ export class AgentLogger {
     this.attempt_id = attempt_id || `attempt-${randomBytes(6).toString("hex")}`;
     this.enabled = is_enabled();
     this.directory = log_directory(log_dir);
-    this.fields = { run_id: run_id(this.directory), ...fields };
+    this.fields = { ...fields, run_id: fields.run_id === "latest" ? latest_run(this.directory) : (fields.run_id ?? run_id(this.directory)) };
     this.files = new Files();
   }
 
@@ -97,6 +97,7 @@ export class AgentLogger {
       timestamp: new Date().toISOString(),
       attempt_id: this.attempt_id,
       ...this.fields,
+      scope: scope_of(this.directory, this.fields.run_id),
       completion_status,
       metrics: { ...told, errors: sums.errors, tool_calls: sums.tool_calls },
       outcome: { status, ...outcome },
@@ -111,7 +112,7 @@ export class AgentLogger {
     if (event_type !== "session_start") this.start();
     const elapsed_ms = Date.now() - this.#began_ms;
     const line = line_of({ timestamp: new Date().toISOString(), attempt_id: this.attempt_id, event_type, ...this.fields, elapsed_ms, data });
-    this.files.append(join(this.directory, "agent-work-stream.jsonl"), line);
+    this.files.append(join(this.directory, scope_of(this.directory, this.fields.run_id) ?? "", "agent-work-stream.jsonl"), line);
     this.files.append(join(this.directory, "agent-sessions", `${file_name(this.attempt_id)}.jsonl`), line);
     if (event_type === "error") this.files.append(join(this.directory, "agent-errors.jsonl"), line);
   }
@@ -307,12 +308,22 @@ function log_directory(given) {
 
 function run_id(directory) {
   const id = process.env.AGENTWATCH_RUN;
-  if (id !== "latest") return id || undefined;
+  return id === "latest" ? latest_run(directory) : id || undefined;
+}
+
+function latest_run(directory) {
   try {
     return basename(readlinkSync(join(directory, "runs", "latest")));
   } catch {
     return undefined;
   }
+}
+
+/** `runs/<id>`, as long as the run has a directory there: then its events go into it. */
+function scope_of(directory, id) {
+  if (typeof id !== "string" || !id || id.startsWith(".") || id.includes("/")) return undefined;
+  const is_directory = (path) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  return is_directory(join(directory, "runs")) && is_directory(join(directory, "runs", id)) ? `runs/${id}` : undefined;
 }
 
 const told = new Set();

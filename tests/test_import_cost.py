@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 HEAVY = {
     "apprise",
+    "asyncio",
     "duckdb",
     "genai_prices",
     "httpx",
@@ -26,7 +27,7 @@ HEAVY = {
     "tiktoken",
     "watchdog",
 }
-"""Each costs 0.1 s to 2 s, and 7 MiB to 55 MiB (docs/dependencies.md). They load inside the command that needs them."""
+"""Each costs 0.1 s to 2 s, and 7 MiB to 55 MiB (docs/dependencies.md); asyncio brings ssl, 25 ms. They load inside the command that needs them."""
 
 
 def loaded_by(*arguments: str) -> set[str]:

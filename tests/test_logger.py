@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -173,14 +174,42 @@ def test_the_directory_is_that_of_the_environment_or_the_usual_one(tmp_path, mon
 
 def test_events_name_the_run(logs, monkeypatch):
     """AGENTWATCH_RUN, whose `latest` is what `runs/latest` leads to; a run that is given wins."""
-    monkeypatch.setenv("AGENTWATCH_RUN", "r-1")
-    AgentLogger("a", log_dir=logs).output("x")
     (logs / "runs/r-2").mkdir(parents=True)
     (logs / "runs/latest").symlink_to("r-2")
+    monkeypatch.setenv("AGENTWATCH_RUN", "r-1")
+    AgentLogger("a", log_dir=logs).output("x")
+    AgentLogger("b", log_dir=logs, run_id="latest").output("x")
     monkeypatch.setenv("AGENTWATCH_RUN", "latest")
-    AgentLogger("b", log_dir=logs).output("x")
-    AgentLogger("c", log_dir=logs, run_id="r-3").output("x")
-    assert [event["run_id"] for event in stream(logs)] == ["r-1", "r-1", "r-2", "r-2", "r-3", "r-3"]
+    AgentLogger("c", log_dir=logs).output("x")
+    AgentLogger("d", log_dir=logs, run_id="r-3").output("x")
+    named = {event["attempt_id"]: event["run_id"] for event in (*stream(logs), *stream(logs / "runs/r-2"))}
+    assert named == {"a": "r-1", "b": "r-2", "c": "r-2", "d": "r-3"}
+
+
+def test_events_go_into_the_runs_directory_where_there_is_one(logs):
+    """What was made by `agentwatch runs new`. A name alone makes no directory, and the run's copy of a session is where all are."""
+    (logs / "runs/r-1").mkdir(parents=True)
+    (logs / "elsewhere").mkdir()
+    (logs / "runs/link").symlink_to(logs / "elsewhere")
+    for run_id in ("r-1", "r-2", "link", "../elsewhere", ".", "", "a\nb", "x" * 300, "\ud800", 7):
+        AgentLogger(f"of {run_id!r}", log_dir=logs, run_id=run_id).end()
+    assert {event["attempt_id"] for event in stream(logs / "runs/r-1")} == {"of 'r-1'"}
+    assert len({event["attempt_id"] for event in stream(logs)}) == 9
+    assert sorted(path.name for path in (logs / "runs").iterdir()) == ["link", "r-1"]
+    assert list((logs / "elsewhere").iterdir()) == []
+    rows = [json.loads(line) for line in (logs / "agent-metrics.jsonl").read_bytes().splitlines()]
+    assert [row.get("scope") for row in rows] == ["runs/r-1", *[None] * 9]
+
+
+def test_a_run_that_is_removed_takes_no_more_events(logs):
+    """They go to the stream of all: a logger brings no run back."""
+    run = logs / "runs/r-1"
+    run.mkdir(parents=True)
+    log = AgentLogger("a", log_dir=logs, run_id="r-1").start()
+    shutil.rmtree(run)
+    log.output("x")
+    assert [event["event_type"] for event in stream(logs)] == ["agent_output"]
+    assert not run.exists()
 
 
 # ----------------------------------------------------------------------------------------------------------------- sessions

@@ -1,4 +1,4 @@
-"""The README's examples, run in order in one scratch directory. A block counts if its first line says `test`."""
+"""The examples of the README and of docs/programs.md, each document's run in order in one scratch directory. A block counts if its first line says `test`."""
 
 import os
 import re
@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(sh|console|toml) test\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+DOCUMENTS = {"README.md": 5, "docs/programs.md": 2}
+"""Each with the least number of blocks that must be found in it."""
 
 
 @pytest.fixture
@@ -37,10 +38,12 @@ def pattern(expected: str) -> str:
     return ".*".join(map(re.escape, expected.rstrip("\n").split("..."))) + r"\s*"
 
 
-def test_every_example_prints_what_the_readme_says(shell):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_example_prints_what_the_document_says(shell, document):
     """A reader who types the examples sees what stands below them."""
-    assert len(BLOCKS) >= 5
-    for language, text in BLOCKS:
+    blocks = re.findall(r"^```(sh|console|toml) test\n(.*?)^```$", (ROOT / document).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= DOCUMENTS[document]
+    for language, text in blocks:
         if language == "toml":
             (shell.work / "agentwatch.toml").write_text(text)
         elif language == "sh":

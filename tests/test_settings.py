@@ -176,7 +176,7 @@ def test_a_user_file_that_is_also_the_nearest_is_read_once_and_trusted(place):
 def test_every_older_name_still_works(place, name):
     """A value under an older name arrives at its key, and the origin says which name it was."""
     key = KEYS[OLDER_NAMES[name]]
-    loaded = read(place, {name: {bool: "no", Path: "/logs", tuple: "canonical"}.get(type(key.default), "3")})
+    loaded = read(place, {name: SAMPLES.get(key.path) or {bool: "no", Path: "/logs", tuple: "canonical"}.get(type(key.default), "3")})
     assert loaded.origins[key.path] == f"environment {name}"
     assert value_of(loaded.settings, key.path) != key.default
 
@@ -195,6 +195,8 @@ SAMPLES = {
     "telegram.routes": '[{"chat": -100, "types": ["error_loop"]}]',
     "webhook.url": "https://hooks.example/a?b=c",
     "apprise.quiet": "22:00-07:00",
+    "ask.base_url": "http://127.0.0.1:11434/v1",
+    "report.history": "s3://bucket/history",
     "actions.commands": '{"fresh_session": ["again.sh", "{attempt_id}"]}',
 }
 """A value for each key of which the default is nothing, which in a variable would count as not set."""
@@ -334,9 +336,18 @@ def test_an_unknown_variable_of_ours_is_refused_with_the_nearest_known_one(place
 
 
 def test_names_that_other_parts_read_are_accepted(place):
-    """A run id, a bot's token or a model's name in the environment is not taken for a misspelt setting."""
-    names = [*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "AGENTWATCH_RUN", "AGENTWATCH_ASK_MODEL"]
+    """A run id, a bot's token or a model's key in the environment is not taken for a misspelt setting."""
+    names = [*SECRET_NAMES, *(f"{name}_FILE" for name in SECRET_NAMES), "AGENTWATCH_RUN"]
     assert set(read(place, dict.fromkeys(names, "x")).origins.values()) == {"default"}
+
+
+def test_the_server_that_other_programs_ask_is_not_taken_from_a_file_that_lies_there(place):
+    """A project's `.env` has OPENAI_BASE_URL for the project itself: that is no mistake, and nothing of ours goes there."""
+    env_file(place, "OPENAI_BASE_URL=http://evil.example/v1\nOPENAI_API_KEY=x\nAGENTWATCH_ASK_MODEL=small\n")
+    loaded = read(place)
+    assert loaded.settings.ask.base_url == ""
+    assert loaded.settings.ask.model == "small"
+    assert read(place, {"OPENAI_BASE_URL": "http://mine.example/v1"}).settings.ask.base_url == "http://mine.example/v1"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def settings_md() -> str:
             " merely lies in the directory."
         ),
         (
-            f"Secrets stand in no file of settings: {', '.join(f'`{name}`' for name in (*SECRET_NAMES, 'OPENAI_API_KEY'))} come from the environment, from a file that"
+            f"Secrets stand in no file of settings: {', '.join(f'`{name}`' for name in SECRET_NAMES)} come from the environment, from a file that"
             " the same name with `_FILE` names, or from systemd's credentials."
         ),
         f'For one executor or project alone: `[executor.CODEX.stuck]`, `[project."/srv/*".cost]`, with the keys of {", ".join(f"`{name}`" for name in OVERRIDABLE)}.',

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from agentwatch.alert_log import NAME, rotated
+from agentwatch.core.runs import RUNS
 from agentwatch.errors import StorageError
 from agentwatch.ui.page import Block, Style, Word, para
 
@@ -29,9 +30,10 @@ def read(
     since: datetime | None = None,
     types: Iterable[str] = (),
     attempt: str | None = None,
+    run: str | None = None,
     tell: Callable[[str], None] = _unheard,
 ) -> list[AlertLine]:
-    """The alerts in `log_dir`, oldest first. `attempt`: an attempt's id or its beginning; no `types`: all of them.
+    """The alerts in `log_dir`, oldest first. `attempt`: an attempt's id or its beginning; no `types`: all of them; `run`: the id of a run.
 
     A line that is no alert is passed over, as is the half of one at the end. An alert that stands in two files, because one is the
     other's copy, is told once. `tell` hears of each rotated file of which not all could be read. Raises StorageError where the alert
@@ -43,6 +45,8 @@ def read(
         for alert in _alerts(path) if path.name == NAME else _old_alerts(path, tell):
             at = moment(alert)
             if at is None or (since and at < since) or (chosen and alert["type"] not in chosen):
+                continue
+            if run is not None and run_of(alert) != run:
                 continue
             if attempt is None or str(alert.get("attempt_id", "")).startswith(attempt):
                 found.setdefault(alert["alert_id"], (at, alert))
@@ -62,6 +66,19 @@ def moment(alert: AlertLine) -> datetime | None:
     except (KeyError, TypeError, ValueError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def scope_of(alert: AlertLine) -> str:
+    """The scope of an alert's attempt (`runs/<id>`, or none), known by the file that its evidence stands in."""
+    match alert.get("evidence"):
+        case [{"source": str(source)}, *_] if source.startswith(f"{RUNS}/"):
+            return "/".join(source.split("/")[:2])
+    return ""
+
+
+def run_of(alert: AlertLine) -> str | None:
+    """The run that an alert belongs to: the one in whose directory its evidence stands, or that its attempt names; None for no run."""
+    return scope_of(alert).removeprefix(f"{RUNS}/") or (str(alert["run_id"]) if alert.get("run_id") else None)
 
 
 def parse(line: bytes) -> AlertLine | None:

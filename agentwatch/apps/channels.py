@@ -9,8 +9,11 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentwatch.core.notices import Limits, Target
+from agentwatch.core.runs import CALLBACK as CALLBACK_FILE
+from agentwatch.core.runs import RUNS, is_run_id
 from agentwatch.errors import SettingsError
 from agentwatch.settings import Loaded, TelegramRoute, secret
+from agentwatch.store.runs import LONGEST_ADDRESS, ids
 
 if TYPE_CHECKING:
     from agentwatch.notify.channel import Channel
@@ -22,8 +25,6 @@ WEBHOOK = Target(name="webhook", can_edit=False)
 CALLBACK = "callback:"
 """Before a run's id: the target that posts to the address in `runs/<id>/callback`."""
 
-LONGEST_URL = 2048
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 HINT = "see docs/notifications.md; for Telegram set AGENTWATCH_TELEGRAM_TOKEN and AGENTWATCH_TELEGRAM_CHATS"
 
@@ -111,17 +112,22 @@ def callback(log_dir: Path, run_id: object) -> str | None:
 
     The file must belong to this user and to nobody else (mode 0600): what came with a cloned repository does not.
     """
-    if not isinstance(run_id, str) or not _RUN.fullmatch(run_id):
+    if not isinstance(run_id, str) or not is_run_id(run_id):
         return None
     try:
-        fd = os.open(log_dir / "runs" / run_id / "callback", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(log_dir / RUNS / run_id / CALLBACK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         stat = os.fstat(fd)
         if not S_ISREG(stat.st_mode) or stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
             return None
-        text = os.read(fd, LONGEST_URL + 1).decode("utf-8", "replace").strip()
-        return text if len(text.split()) == 1 and len(text) <= LONGEST_URL else None
+        text = os.read(fd, LONGEST_ADDRESS + 1).decode("utf-8", "replace").strip()
+        return text if len(text.split()) == 1 and len(text) <= LONGEST_ADDRESS else None
     finally:
         os.close(fd)
+
+
+def has_callbacks(log_dir: Path) -> bool:
+    """Whether any run has an address of its own. Raises StorageError where the runs cannot be looked at."""
+    return any(callback(log_dir, run_id) is not None for run_id in ids(log_dir))

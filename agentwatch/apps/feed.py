@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +19,10 @@ from agentwatch.apps.alerts import AlertLine, moment, parse, read
 from agentwatch.apps.holder import STATE_DIR, holder_of
 from agentwatch.core.alerts import RECOMMENDATIONS
 from agentwatch.core.board import Heard
+from agentwatch.core.runs import RUNS
 from agentwatch.errors import UsageError
 from agentwatch.model import Alert, Context, Kind
-from agentwatch.sources.tree import RUNS
+from agentwatch.store import runs as runs_
 
 LOOK_S = 2.0
 """How often it is asked whether a daemon runs."""
@@ -88,9 +89,20 @@ NO_FILTERS = Filters()
 
 
 def filters(
-    log_dir: Path, *, attempts: Iterable[str], executors: Iterable[str], runs: Iterable[str], types: Iterable[str], grep: str | None, alerts_only: bool
+    log_dir: Path,
+    *,
+    attempts: Iterable[str],
+    executors: Iterable[str],
+    runs: Sequence[str],
+    types: Iterable[str],
+    grep: str | None,
+    alerts_only: bool,
+    environ: Mapping[str, str],
 ) -> Filters:
-    """What the options ask for. Raises UsageError for a type that does not exist, a run that is not there, and a pattern that is none."""
+    """What the options ask for; without `runs` the one that AGENTWATCH_RUN names, if any.
+
+    Raises UsageError for a type that does not exist and a pattern that is none, and UnknownNameError for a run that is not there.
+    """
     for name in types:
         if name not in TYPES:
             near = get_close_matches(name, TYPES, 1)
@@ -102,20 +114,11 @@ def filters(
     return Filters(
         tuple(attempts),
         frozenset(name.lower() for name in executors),
-        frozenset(_scope(log_dir, run) for run in runs),
+        frozenset(f"{RUNS}/{run}" for one in (runs or (None,)) if (run := runs_.find(log_dir, one, environ)) is not None),
         frozenset(types),
         pattern,
         alerts_only,
     )
-
-
-def _scope(log_dir: Path, run: str) -> str:
-    """The scope of a run; `latest` is the one that `runs/latest` leads to."""
-    place = log_dir / RUNS / run
-    if not place.is_dir():
-        there = sorted(one.name for one in (log_dir / RUNS).glob("*") if one.is_dir() and not one.is_symlink())[-5:]
-        raise UsageError(f"there is no run `{run}` in {log_dir}", hint=f"the newest are {', '.join(there)}" if there else "there are no runs yet")
-    return f"{RUNS}/{place.resolve().name}" if place.is_symlink() else f"{RUNS}/{run}"
 
 
 class AlertTail:

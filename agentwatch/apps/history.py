@@ -97,6 +97,28 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
     return written
 
 
+def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> tuple[int, str]:
+    """Store the sessions of all finished days (UTC) as Parquet; how many, and where. Raises StorageError, and OSError where it cannot be noted.
+
+    No file of the store is touched. What is in Parquet already stays in it, whether its file is still there or not.
+    """
+    from agentwatch.store import parquet
+
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    wanted = loaded.settings.report.history.rstrip("/") or os.fspath(log_dir / "history")
+    location = wanted if "://" in wanted else os.fspath(Path(wanted).expanduser().absolute())
+    done = store.compacted(log_dir)
+    before = store.parquet_rows(done.location, None) if done.files else []
+    paths = [path for path in store.files(log_dir, store.METRICS) if path.name != f"{store.METRICS}.jsonl"]
+    states = {path.name: state for path in paths if (state := store.state_of(path)) is not None}
+    today = now.astimezone(UTC).date()
+    rows = [row for row in sessions([*before, *store.rows(log_dir, None, report)]) if row.timestamp.date() < today]
+    if rows:
+        parquet.write(location, (msgspec.json.encode(row) + b"\n" for row in rows))
+        store.note_compacted(log_dir, store.Compacted(location, {**done.files, **states}))
+    return len(rows), location
+
+
 def _caught_up(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, saved: "Checkpoint", progress: "Progress") -> Snapshot:
     """The state of a daemon that is not running, after what was written since it ended."""
     from agentwatch.apps import scan, setup

@@ -1,7 +1,7 @@
 """`agentwatch issues`: the issues of a run as a person or a program sees them, and what a person says of them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from agentwatch.apps.alerts import SEVERITY
 from agentwatch.apps.holder import STATE_DIR
 from agentwatch.errors import UnknownNameError, UsageError
 from agentwatch.model import Issue, Severity, Standing
+from agentwatch.store import runs
 from agentwatch.store.issues import NAME, IssueStore
 from agentwatch.ui.page import Block, Word, para
 
-LATEST = "latest"
 SHOWN = 12
 """Digits of a fingerprint that are shown: among a thousand issues two begin alike once in half a billion."""
 
@@ -37,21 +37,15 @@ class Chosen(NamedTuple):
 def runs_meant(log_dir: Path, named: str | None, environ: Mapping[str, str]) -> tuple[str | None, ...]:
     """The run that is named, else that of AGENTWATCH_RUN, else the log directory itself and its newest run. `latest` is what `runs/latest` leads to.
 
-    Raises UnknownNameError for a run that nobody knows.
+    Raises UnknownNameError for a run that nobody knows, and UsageError for what cannot be a run's id.
     """
-    wanted = named or environ.get("AGENTWATCH_RUN") or None
-    with closing(store(log_dir)) as known_issues:
-        known = [run for run in known_issues.runs() if run is not None]
-    newest = _newest(log_dir, known)
+    wanted = runs.resolve(log_dir, named, environ)
+    with closing(store(log_dir)) as issues:
+        known = [run for run in issues.runs() if run is not None]
     if wanted is None:
+        newest = runs.latest(log_dir) or (known[-1] if known else None)
         return (None, newest) if newest is not None else (None,)
-    run = newest if wanted == LATEST else wanted
-    if run is None:
-        raise UnknownNameError(f"there is no run in `{log_dir}`", hint="a run is a directory below `runs/`")
-    if run not in known and not _is_run(log_dir, run):
-        hint = f"the newest are {', '.join(known[-3:])}" if known else "there are no runs yet"
-        raise UnknownNameError(f"there is no run `{run}` in `{log_dir}`", hint=hint)
-    return (run,)
+    return (wanted,) if wanted in known else (runs.find(log_dir, wanted, environ),)
 
 
 def look(log_dir: Path, chosen: Chosen) -> list[Issue]:
@@ -63,7 +57,7 @@ def look(log_dir: Path, chosen: Chosen) -> list[Issue]:
     return sorted(found, key=lambda issue: -issue.rank)
 
 
-def mark(log_dir: Path, runs: Iterable[str | None], beginning: str, status: Standing) -> Issue:
+def mark(log_dir: Path, run_ids: Iterable[str | None], beginning: str, status: Standing) -> Issue:
     """Say of the issue whose fingerprint begins so where it stands, and give it as it was.
 
     Raises UnknownNameError where there is none in these runs, or more than one of different fingerprints, and UsageError for less than `LEAST_DIGITS`.
@@ -71,7 +65,7 @@ def mark(log_dir: Path, runs: Iterable[str | None], beginning: str, status: Stan
     if len(beginning) < LEAST_DIGITS:
         raise UsageError(f"`{beginning}` is too short for a fingerprint", hint=f"give at least {LEAST_DIGITS} of its digits")
     with closing(store(log_dir)) as issues:
-        found = [issue for run in runs for issue in issues.issues(run) if issue.fingerprint.startswith(beginning.lower())]
+        found = [issue for run in run_ids for issue in issues.issues(run) if issue.fingerprint.startswith(beginning.lower())]
     if not found:
         raise UnknownNameError(f"there is no issue `{beginning}`", hint="see `agentwatch issues --all`")
     if len({issue.fingerprint for issue in found}) > 1:
@@ -104,15 +98,3 @@ def page(issues: Iterable[Issue]) -> Iterator[Block]:
         where = ", ".join(issue.sources)
         when = f"{issue.first_seen:%Y-%m-%d %H:%M:%S}Z" + (f" to {issue.last_seen:%Y-%m-%d %H:%M:%S}Z" if issue.last_seen != issue.first_seen else "")
         yield para(Word(f"{issue.why}   {issue.rule_id}   {where}   {when}", "dim"), indent=2)
-
-
-def _newest(log_dir: Path, known: list[str]) -> str | None:
-    with suppress(OSError):
-        name = (log_dir / "runs" / LATEST).readlink().name
-        if name not in ("", ".", ".."):
-            return name
-    return known[-1] if known else None
-
-
-def _is_run(log_dir: Path, run: str) -> bool:
-    return "/" not in run and "\0" not in run and run not in (".", "..") and (log_dir / "runs" / run).is_dir()

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from agentwatch.apps.alerts import AlertLine, moment
+from agentwatch.apps.alerts import AlertLine, moment, scope_of
 from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
-from agentwatch.apps.tail import evidence, history_s, scope_of, shown
+from agentwatch.apps.tail import evidence, history_s, shown
 from agentwatch.core.alerts import span
 from agentwatch.core.board import Attempt, Heard, Standing, urgency
 from agentwatch.core.text import redact, visible
@@ -380,7 +380,7 @@ class Live:
         typed = self._view.typing or ""
         if key == "enter":
             self._text, self._view.typing = typed.lower(), None
-            self._view.selected["events"] = 0
+            self._refilter()
         elif key == "esc":
             self._view.typing = None
         elif key == "backspace":
@@ -425,14 +425,14 @@ class Live:
     def _follow(self) -> None:
         at = min(self._view.selected["attempts"], len(self._standings) - 1)
         self._only = _key(self._standings[at].attempt) if self._only is None and at >= 0 else None
-        self._view.selected["events"] = 0
+        self._refilter()
 
     def _ask_text(self) -> None:
         self._view.typing = self._text
 
     def _toggle_errors(self) -> None:
         self._errors_only = not self._errors_only
-        self._view.selected["events"] = 0
+        self._refilter()
 
     def _pause(self) -> None:
         view = self._view
@@ -443,7 +443,12 @@ class Live:
 
     def _clear(self) -> None:
         self._only, self._text, self._errors_only = None, "", False
+        self._refilter()
+
+    def _refilter(self) -> None:
+        """Other events pass from here on, also on a page that stands still."""
         self._view.selected["events"] = 0
+        self._view.event_count = self._count()
 
     def _help(self) -> None:
         self._open.append(_Open("help", None))

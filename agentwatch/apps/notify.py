@@ -87,7 +87,7 @@ class Notifier:
         self._outlets = channels.others(loaded, environ)
         if self._telegram is not None:
             self._outlets.insert(0, channels.Outlet(self._telegram, self._targets))
-        if not (self._outlets or loaded.settings.webhook.url or loaded.settings.actions.commands):
+        if not (self._outlets or loaded.settings.webhook.url or loaded.settings.actions.commands or channels.has_callbacks(self._log_dir)):
             raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=channels.HINT)
         self._held = setup.lock(self._state, LOCK, "notifies about")
         self._outbox, problem = Outbox.open(self._state / NAME)
@@ -166,6 +166,8 @@ class Notifier:
         if self._loaded.settings.webhook.url:
             yield "webhook"
         yield from (f"command {name}" for name in self._loaded.settings.actions.commands)
+        if channels.has_callbacks(self._log_dir):
+            yield "callbacks of runs"
 
     def _loops(self) -> Iterator[Loop]:
         yield self._watch

@@ -13,7 +13,8 @@ import msgspec
 from agentwatch.apps.history import collect
 from agentwatch.core.reports.history import Period, last_days
 from agentwatch.core.reports.summary import Summary, summarise
-from agentwatch.errors import StorageError, UsageError
+from agentwatch.errors import StorageError
+from agentwatch.store.runs import resolve
 
 if TYPE_CHECKING:
     from agentwatch.apps.scan import Progress
@@ -46,6 +47,18 @@ class Report(NamedTuple):
     found: Sequence[Any]
     blocks: "list[Block | Chart]"
 
+    @property
+    def about(self) -> str:
+        """Which days, and what was chosen."""
+        start, end = (at.astimezone(UTC) for at in (self.period.start, self.period.end))
+        return f"{self.period.days:g} days, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC{self.chosen}"
+
+    def page(self) -> "list[Block | Chart]":
+        """For a terminal or a pipe: what the report is about, and what it found."""
+        from agentwatch.ui.page import Word, para
+
+        return [para(Word(self.title, "title"), Word(f"  {self.about}", "dim")), *self.blocks]
+
 
 class Source:
     """All that the reports of one call are made of, collected once."""
@@ -62,13 +75,18 @@ class Source:
         reads_logs: bool = True,
     ) -> None:
         self.period = last_days(scope.days, until or datetime.now(UTC), is_now=until is None)
-        run = _run(loaded, scope.run)
+        run = resolve(loaded.settings.logs.dir, scope.run, environ)
         self.scope = scope._replace(run=run)
         self.known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs).only(run=run, executor=scope.executor)
         self.history = self.known.of(self.period)
 
     def summary(self) -> Summary:
         return summarise(self.known, self.period)
+
+    def summary_page(self, summary: Summary) -> Report:
+        from agentwatch.ui.summary_page import page
+
+        return Report("Summary", self.period, self.scope.words, [], list(page(summary)))
 
     def errors(self) -> Report:
         from agentwatch.core.reports.errors import clusters
@@ -147,23 +165,12 @@ class Weekly(NamedTuple):
     report: Report
 
 
-def _run(loaded: "Loaded", run: str | None) -> str | None:
-    """The run's id; `latest` is the one that `runs/latest` leads to. Raises UsageError where there is none."""
-    if run != "latest":
-        return run
-    link = loaded.settings.logs.dir / "runs" / "latest"
-    try:
-        return link.readlink().name
-    except OSError:
-        raise UsageError(f"there is no run in `{loaded.settings.logs.dir}`", hint="name a run by its id") from None
-
-
 def as_csv(found: Sequence[Any]) -> str:
     """The rows as RFC 4180 has them, after a line of names; nested names are joined by dots, lists by semicolons. Empty of no rows.
 
     A text that a spreadsheet would take for a formula is given an apostrophe in front: logs are other people's text.
     """
-    rows = [dict(_flat(msgspec.to_builtins(one))) for one in found]
+    rows = [dict(_flat(one)) for one in found]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\r\n", restval="")
@@ -173,24 +180,23 @@ def as_csv(found: Sequence[Any]) -> str:
     return out.getvalue()
 
 
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
-    for name, one in value.items():
-        if isinstance(one, dict) and not _is_count(one):
+def _flat(value: msgspec.Struct, prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name in value.__struct_fields__:
+        one = getattr(value, name)
+        if isinstance(one, msgspec.Struct):
             yield from _flat(one, f"{prefix}{name}.")
-        elif isinstance(one, dict):
-            yield prefix + name, "; ".join(f"{key} {number}" for key, number in one.items())
-        elif isinstance(one, list):
-            yield (
-                prefix + name,
-                _harmless("; ".join(str(part.get("text") or part.get("fingerprint") or part) if isinstance(part, dict) else str(part) for part in one)),
-            )
         else:
-            yield prefix + name, _harmless(one) if isinstance(one, str) else one
+            yield prefix + name, _cell(one)
 
 
-def _is_count(value: dict[str, Any]) -> bool:
-    """Whether its names are data: `{"CODEX": 5}` is one cell, not a column for each executor."""
-    return not value or all(isinstance(one, int) and not name.islower() for name, one in value.items())
+def _cell(value: object) -> object:
+    """Where names are data it is one cell, `CODEX 5; CLAUDE 3`, and not a column for each executor."""
+    if isinstance(value, dict):
+        return _harmless("; ".join(str(name) if isinstance(one, msgspec.Struct) else f"{name} {one}" for name, one in value.items()))
+    if isinstance(value, list):
+        return _harmless("; ".join(str(getattr(one, "text", None) or getattr(one, "fingerprint", None) or one) for one in value))
+    plain = msgspec.to_builtins(value)
+    return _harmless(plain) if isinstance(plain, str) else plain
 
 
 def _harmless(text: str) -> str:
@@ -201,9 +207,7 @@ def as_html(report: Report) -> str:
     """The report as one file."""
     from agentwatch.ui.html import document
 
-    period = report.period
-    subtitle = f"{period.days:g} days, {period.start:%Y-%m-%d %H:%M} to {period.end:%Y-%m-%d %H:%M} UTC{report.chosen}"
-    return document(f"agentwatch: {report.title}", subtitle, report.blocks)
+    return document(f"agentwatch: {report.title}", report.about, report.blocks)
 
 
 def save(path: Path, text: str) -> None:

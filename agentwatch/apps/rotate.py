@@ -12,7 +12,6 @@ from agentwatch.settings import Settings
 from agentwatch.store.rotation import Action, Rotation, Rules
 from agentwatch.ui.page import Block, Style, Table, Word, para
 
-LOCK = "rotate.lock"
 STYLE: dict[str, Style] = {"deleted": "warn", "left": "dim"}
 
 
@@ -31,22 +30,20 @@ def rotate(settings: Settings, now: datetime, *, dry_run: bool = False) -> Itera
         sessions=retention.sessions,
         runs=timedelta(hours=settings.runs.ttl_h),
     )
-    held = None if dry_run else _lock(state)
-    if held is None and not dry_run and state.is_dir():
-        yield Action("left", STATE_DIR, "another process is rotating")
+    held = None if dry_run else _lock(log_dir)
+    if held is None and not dry_run:
+        yield Action("left", ".", "another process is rotating")
         return
     try:
-        yield from Rotation(log_dir, rules, _read(state), now, dry_run=dry_run).run()
+        yield from Rotation(log_dir, rules, read_so_far(state) or {}, now, dry_run=dry_run).run()
     finally:
         if held is not None:
             os.close(held)
 
 
-def _lock(state: Path) -> int | None:
-    """None where somebody else has it, or where no daemon ever was."""
-    if not state.is_dir():
-        return None
-    fd = os.open(state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _lock(log_dir: Path) -> int | None:
+    """Hold the directory itself, which is there without a daemon too; None where another process has it."""
+    fd = os.open(log_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -55,10 +52,10 @@ def _lock(state: Path) -> int | None:
     return fd
 
 
-def _read(state: Path) -> dict[tuple[int, int], int]:
-    """How far the daemon's checkpoint says that each file was read: it may have read more since, never less."""
+def read_so_far(state: Path) -> dict[tuple[int, int], int] | None:
+    """How far the daemon's checkpoint says that each file was read: it may have read more since, never less. None where there is no checkpoint."""
     saved, _ = checkpoint.read(state) if state.is_dir() else (None, None)
-    return {(cursor.device, cursor.inode): cursor.offset for cursor in saved.cursors} if saved is not None else {}
+    return {(cursor.device, cursor.inode): cursor.offset for cursor in saved.cursors} if saved is not None else None
 
 
 def page(actions: Iterable[Action], *, dry_run: bool) -> Iterable[Block]:

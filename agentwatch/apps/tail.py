@@ -5,13 +5,14 @@ import re
 import select
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
 import msgspec
 import orjson
 
-from agentwatch.apps.alerts import AlertLine, moment
+from agentwatch.apps.alerts import AlertLine, moment, scope_of
 from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
 from agentwatch.core.board import Heard
@@ -29,7 +30,7 @@ MOST_HISTORY = 100_000
 TURN_S, PAUSE_S = 0.25, 1.0
 MOST_TEXT = 2000
 MOST_LINE = 500
-MOST_ITEMS, DEEPEST = 100, 6
+MOST_ITEMS, DEEPEST, MOST_KEY = 100, 6, 200
 
 _Entry = tuple[datetime, str]
 
@@ -88,7 +89,7 @@ def history_s(since: datetime | None, now: datetime) -> float:
 
 def _write(out: TextIO, texts: list[str]) -> None:
     if texts:
-        out.writelines(texts)
+        out.write("".join(texts))  # where nothing is buffered (PYTHONUNBUFFERED) each line would be a call to the system
         out.flush()
 
 
@@ -122,14 +123,6 @@ class _Lines:
             self.fresh.append((at, text))
         else:
             self.history.add(at, text)
-
-
-def scope_of(alert: AlertLine) -> str:
-    """The scope of an alert's attempt, known by the file that its evidence stands in."""
-    match alert.get("evidence"):
-        case [{"source": str(source)}, *_] if source.startswith("runs/"):
-            return "/".join(source.split("/")[:2])
-    return ""
 
 
 # ----------------------------------------------------------------------------------------------------------- for people
@@ -178,15 +171,18 @@ def event_json(heard: Heard, context: Context) -> str:
 
     Texts are redacted and cut to 2,000 characters, lists to 100 elements.
     """
-    text = _dumped(_event(heard, context, _as_it_is))
-    # One look at the whole line is a fifth of the price of a look at each text of it, and most lines have nothing to hide.
-    if text.isascii() and "\\u" not in text and "\\r" not in text and not may_hold_secret(text):
+    texts: list[str] = []
+
+    def noted(text: str) -> str:
+        texts.append(text)
         return text
-    return _dumped(_event(heard, context, _safe))
 
-
-def _as_it_is(text: str) -> str:
-    return text
+    shown = _event(heard, context, noted)
+    # One look at all texts is a fifth of the price of a look at each, and most have nothing to hide. Names of fields that are ours are not looked at.
+    together = "\n".join(texts)
+    if may_hold_secret(together) or clean(together, newlines=True) != together:
+        shown = _event(heard, context, _safe)
+    return _dumped(shown)
 
 
 def _safe(text: str) -> str:
@@ -198,22 +194,28 @@ def _event(heard: Heard, context: Context, hide: Callable[[str], str]) -> dict[s
     data = event.data
     if not isinstance(data, Detail) and event.event_type not in SAYS_ITSELF:
         data = heard.detail(heard.line)
-    told = {name: _tidy(value, hide) for name in data.__struct_fields__ if (value := getattr(data, name)) is not None and value != NOTHING}
+    told = {name: _tidy(value, hide) for name in data.__struct_fields__ if (value := getattr(data, name)) is not None and value is not NOTHING}
     if event.event_type == "agent_thinking" and (text := thought(heard.line)):
         told["thinking"] = _tidy(text, hide)
-    known = {name: value for name in Context.__struct_fields__ if (value := getattr(context, name)) is not None}
+    known = {name: _named(value) for name in Context.__struct_fields__ if (value := getattr(context, name)) is not None}
     return {
         "kind": "event",
         "timestamp": stamp(event.timestamp),
-        "attempt_id": hide(event.attempt_id),
-        "event_type": hide(event.event_type),
-        **({"lane": hide(event.lane)} if event.lane else {}),
-        **{name: _tidy(value, hide) for name, value in known.items()},
+        "attempt_id": _named(event.attempt_id),
+        "event_type": _named(event.event_type),
+        **({"lane": _named(event.lane)} if event.lane else {}),
+        **known,
         "data": told,
         "source": heard.source,
         "offset": heard.place,
         "text": hide(heard.said().line[:MOST_LINE].replace("\n", " ")),
     }
+
+
+@lru_cache(maxsize=4096)
+def _named(value: str | tuple[str, ...]) -> object:
+    """What names whom an event speaks of, made safe once: it comes again with each event."""
+    return _tidy(value, _safe)
 
 
 def alert_json(alert: AlertLine) -> str:
@@ -237,11 +239,11 @@ def _tidy(value: object, hide: Callable[[str], str], depth: int = 0) -> object:
             return _tidy(decoded(value), hide, depth) if len(value) <= LONGEST_RAW else f"({len(value)} bytes)"
         case Usage() | Outcome():
             return {name: number for name in value.__struct_fields__ if (number := getattr(value, name))}
-        case dict() | list() if depth >= DEEPEST:
+        case dict() | list() | tuple() if depth >= DEEPEST:
             return "…"
         case dict():
-            return {clean(str(key))[:200]: _tidy_field(str(key), item, hide, depth + 1) for key, item in list(value.items())[:MOST_ITEMS]}
-        case list():
+            return {hide(str(key)[:MOST_KEY]): _tidy_field(str(key), item, hide, depth + 1) for key, item in list(value.items())[:MOST_ITEMS]}
+        case list() | tuple():
             return [_tidy(item, hide, depth + 1) for item in value[:MOST_ITEMS]]
     return value
 

@@ -10,6 +10,7 @@ import typer
 
 from agentwatch.cli.common import load, say
 from agentwatch.cli.options import Config, LogDir, examples
+from agentwatch.core.runs import LATEST, VARIABLE
 from agentwatch.errors import UsageError
 
 SETTINGS = {"allow_interspersed_args": False}
@@ -54,12 +55,15 @@ def execute(
     """
     from agentwatch.apps.exec import Patience, Runner
     from agentwatch.apps.record import Judging, Recorder, Subject, executor_of, model_of
+    from agentwatch.store.runs import latest, resolve
 
     idle_s, grace_s = _seconds("--max-idle", max_idle), _seconds("--grace", grace)
     loaded = load(log_dir, config)
     logs = loaded.settings.logs
     if run:
-        os.environ["AGENTWATCH_RUN"] = run  # read by our logger, and by those that the agent itself calls
+        os.environ[VARIABLE] = str(resolve(logs.dir, run, {}))  # read by our logger, and by those that the agent itself calls
+    elif os.environ.get(VARIABLE) == LATEST and (found := latest(logs.dir)) is not None:
+        os.environ[VARIABLE] = found  # it may be another by the time at which they are called
     subject = Subject(
         attempt_id=attempt or f"attempt-{os.urandom(6).hex()}",
         place={"log_dir": Path(logs.dir).absolute(), "enabled": logs.logging_enabled},

@@ -65,7 +65,7 @@ def start(
 
     logger = AgentLogger(
         attempt,
-        **_place(log_dir, config),
+        **_place(log_dir, config, run),
         task_id=task,
         task_title=title,
         task_description=description,
@@ -76,7 +76,6 @@ def start(
         branch=branch,
         base_branch=base_branch,
         session_id=session,
-        run_id=run,
     )
     logger.start(_text(prompt) if prompt is not None else None, prompt_type=prompt_type, followup_reason=reason)
     print(logger.attempt_id)
@@ -246,15 +245,20 @@ def _write(attempt: str, lane: str | None, run: str | None, log_dir: Path | None
 
     if not attempt:
         raise UsageError("`--attempt` is empty", hint="give the id that `agentwatch log start` printed")
-    logger = AgentLogger.join(attempt, **_place(log_dir, config), lane=lane, run_id=run)
+    logger = AgentLogger.join(attempt, **_place(log_dir, config, run), lane=lane)
     write(logger)
     return _code(logger)
 
 
-def _place(log_dir: Path | None, config: Path | None) -> dict[str, Any]:
-    """Where the daemon looks, by the same settings."""
+def _place(log_dir: Path | None, config: Path | None, run: str | None = None) -> dict[str, Any]:
+    """Where the daemon looks, by the same settings. Without `run` the logger asks the environment."""
     logs = load(log_dir, config).settings.logs
-    return {"log_dir": logs.dir, "enabled": logs.logging_enabled}
+    place = {"log_dir": logs.dir, "enabled": logs.logging_enabled}
+    if not run:
+        return place
+    from agentwatch.store.runs import resolve
+
+    return {**place, "run_id": resolve(logs.dir, run, {})}
 
 
 def _code(logger: "AgentLogger") -> int:

@@ -12,10 +12,13 @@ import typer.core
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
+from agentwatch.cli import ask as ask_
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
 from agentwatch.cli import issues as issues_
+from agentwatch.cli import mcp as mcp_
 from agentwatch.cli import notify as notify_
+from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
 from agentwatch.cli.common import load, say
@@ -23,14 +26,15 @@ from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
 from agentwatch.cli.rules import rules_app
+from agentwatch.cli.runs import runs_app
 from agentwatch.errors import AgentwatchError, UsageError
 
 if TYPE_CHECKING:
     pass
 
 ORDER = (
-    *("run", "notify", "tail", "alerts", "issues", "status", "doctor", "summary", "report", "replay", "backtest"),
-    *("rules", "exec", "log", "hooks", "rotate", "demo"),
+    *("run", "notify", "tail", "alerts", "issues", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
+    *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "demo"),
 )
 """Of the commands in the help: what is used first stands first."""
 
@@ -60,6 +64,7 @@ app.command("summary", epilog=reports.EPILOG)(reports.summary)
 app.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
 app.add_typer(reports.report_app)
 app.add_typer(rules_app)
+app.add_typer(runs_app)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
 
@@ -191,6 +196,7 @@ def alerts(
     after: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only those since then: 30m, 2h, 7d, or 2026-02-09T08:00:00Z.")] = None,
     types: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only those of this type. May be given more than once.")] = None,
     attempt: Annotated[str | None, typer.Option("--attempt", metavar="ID", help="Only those of this attempt. The beginning of its id is enough.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only those of this run; `latest` is the newest. [env: AGENTWATCH_RUN]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one alert a line, as the alert log has it.")] = False,
 ) -> None:
     """List the alerts, the newest last.
@@ -199,12 +205,15 @@ def alerts(
     """
     from agentwatch.apps.alerts import as_json as as_line
     from agentwatch.apps.alerts import page, read
+    from agentwatch.store.runs import resolve
     from agentwatch.ui.page import show
 
     directory = load(log_dir, config).settings.logs.dir
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, tell=say)
+    run_id = resolve(directory, run, os.environ)
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, run=run_id, tell=say)
     if not found:
-        say(f"no such alerts in {directory}" if after or types or attempt else f"no alerts in {directory}")
+        of_run = f" of run {run_id}" if run_id else ""
+        say(f"no such alerts{of_run} in {directory}" if after or types or attempt else f"no alerts{of_run} in {directory}")
     for alert in found:
         if as_json:
             print(as_line(alert))
@@ -213,6 +222,9 @@ def alerts(
 
 
 app.command("issues", epilog=issues_.EPILOG)(issues_.issues)
+app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
+app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
+app.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)
 app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
 app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
 

@@ -1,6 +1,5 @@
 """`agentwatch notify`: tells people about alerts."""
 
-import asyncio
 import os
 import sys
 import time
@@ -42,6 +41,8 @@ def notify(
         return 0
     if as_json:
         raise UsageError("`--json` says how `--dry-run` prints", hint="add `--dry-run`")
+    import asyncio
+
     from agentwatch.apps.notify import Notifier
 
     async def run() -> int:

@@ -1,12 +1,12 @@
 """What several commands take on the command line, and how it is understood."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agentwatch.core import times
 from agentwatch.errors import UsageError
 
 
@@ -21,9 +21,6 @@ LogDir = Annotated[Path | None, typer.Option("--log-dir", parser=path, metavar="
 Config = Annotated[Path | None, typer.Option("--config", parser=path, metavar="FILE", help="A settings file that is trusted. [env: AGENTWATCH_CONFIG]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-_AGO = re.compile(r"(\d{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
 
 def home() -> Path | None:
     """The user's home directory; None where there is none, as for some services."""
@@ -35,29 +32,18 @@ def home() -> Path | None:
 
 def moment(option: str, text: str | None) -> datetime | None:
     """The time that `text` names; UTC where it names no zone. Raises UsageError."""
-    if text is None:
-        return None
     try:
-        at = datetime.fromisoformat(text)
+        return None if text is None else times.moment(text)
     except ValueError:
         raise UsageError(f"`{option} {text}` is no time", hint="give it as in 2026-02-09T08:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def since(option: str, text: str | None, now: datetime) -> datetime | None:
     """As `moment`, or so long before `now`: `90s`, `30m`, `2h`, `7d`, `1w`. Raises UsageError."""
-    if text is None:
-        return None
-    ago = _AGO.fullmatch(text)
-    if ago:
-        try:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        except OverflowError:  # before there were years
-            return datetime.min.replace(tzinfo=UTC)
     try:
-        return moment(option, text)
-    except UsageError as error:
-        raise UsageError(str(error), hint="give it as in 30m, 2h, 7d or 2026-02-09T08:00:00Z") from None
+        return None if text is None else times.since(text, now)
+    except ValueError:
+        raise UsageError(f"`{option} {text}` is no time", hint="give it as in 30m, 2h, 7d or 2026-02-09T08:00:00Z") from None
 
 
 def examples(*lines: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Days = Annotated[float, typer.Option("--days", min=0.01, max=36_500, metavar="DAYS", help="How many days.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Where the days end (ISO 8601). [default: now]")]
-Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only the sessions of this run; `latest` is the newest.")]
+Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only the sessions of this run; `latest` is the newest. [env: AGENTWATCH_RUN]")]
 Executor = Annotated[str | None, typer.Option("--executor", metavar="NAME", help="Only the sessions of this executor.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one HTML file that needs no network and no script.")]
@@ -39,6 +39,7 @@ report_app = typer.Typer(
     name="report",
     help="Offline analyses of what agents did.",
     no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     epilog=examples(
         "agentwatch report executors CODEX CLAUDE --days 30",
@@ -73,21 +74,16 @@ def summary(
         with Progress("reading logs") as progress:
             written = make(loaded, os.environ, home(), progress, say)
         say(f"{written:,} {'session' if written == 1 else 'sessions'} stored")
-    found = _source(loaded, days, until, run, executor).summary()
+    source = _source(loaded, days, until, run, executor)
+    found = source.summary()
+    if html is not None:
+        from agentwatch.apps.reports import as_html, save
+
+        save(html, as_html(source.summary_page(found)))
     if as_json:
         print(json_text(found))
-        return
-    from agentwatch.ui.page import show
-    from agentwatch.ui.summary_page import page
-
-    if html is not None:
-        from agentwatch.apps.reports import Report, as_html, save
-
-        save(html, as_html(Report("Summary", found.period, "", [], list(page(found)))))
-        return
-    from agentwatch.ui.report_pages import head
-
-    show([*head("Summary", found.period.start, found.period.end, found.period.days, ""), *page(found)], sys.stdout)
+    elif html is None:
+        _show(source.summary_page(found))
 
 
 def rotate(
@@ -115,6 +111,28 @@ def rotate(
 
 ROTATE_EPILOG = examples("agentwatch rotate --dry-run", "agentwatch rotate")
 EPILOG = examples("agentwatch summary", "agentwatch summary --days 30 --json | jq .cost_usd.total", "agentwatch summary --rebuild")
+
+
+@report_app.callback()
+def _top(
+    context: typer.Context,
+    *,
+    log_dir: LogDir = None,
+    config: Config = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Store finished days as Parquet, for DuckDB and for longer periods. Needs the extra `history`.")
+    ] = False,
+) -> None:
+    command = context.invoked_subcommand
+    if command is not None and (compact or log_dir or config):
+        raise UsageError("what stands before the name of a report is for `--compact` alone", hint=f"put it behind: `agentwatch report {command} …`")
+    if compact:
+        from agentwatch.apps.history import compact as store
+
+        number, location = store(load(log_dir, config), datetime.now(UTC), say)
+        say(f"{number:,} {'session' if number == 1 else 'sessions'} of finished days in {location}")
+    elif command is None:
+        raise UsageError("no report was named", hint="see `agentwatch report --help`")
 
 
 @report_app.command(epilog=examples("agentwatch report errors --days 30", "agentwatch report errors --executor codex --csv > errors.csv"))
@@ -259,12 +277,11 @@ def weekly(
     found = _source(load(log_dir, config), days, until, run, executor).weekly()
     if html is not None:
         save(html, as_html(found.report))
-        return
-    saved = save_weekly(found, output or weekly_dir(Path.cwd()))
+    else:
+        for path in save_weekly(found, output or weekly_dir(Path.cwd())):
+            say(f"saved {path}")
     if as_json:
         print(json_text(found.found))
-    for path in saved:
-        say(f"saved {path}")
 
 
 def _source(loaded: "Loaded", days: float, until: str | None, run: str | None, executor: str | None) -> "Source":
@@ -289,7 +306,10 @@ def _tell(report: "Report", *, as_json: bool, as_csv: bool, html: Path | None) -
     elif as_csv:
         print(csv_of(report.found), end="")
     elif html is None:
-        from agentwatch.ui.page import show
-        from agentwatch.ui.report_pages import head
+        _show(report)
 
-        show([*head(report.title, report.period.start, report.period.end, report.period.days, report.chosen), *report.blocks], sys.stdout)
+
+def _show(report: "Report") -> None:
+    from agentwatch.ui.page import show
+
+    show(report.page(), sys.stdout)

@@ -25,7 +25,7 @@ def tail(
     config: Config = None,
     attempts: Annotated[list[str] | None, typer.Option("--attempt", metavar="ID", help="Only this attempt. The beginning of its id is enough.")] = None,
     executors: Annotated[list[str] | None, typer.Option("--executor", metavar="NAME", help="Only attempts of this executor: claude, codex, …")] = None,
-    runs: Annotated[list[str] | None, typer.Option("--run", metavar="ID", help="Only this run; `latest` is the newest.")] = None,
+    runs: Annotated[list[str] | None, typer.Option("--run", metavar="ID", help="Only this run; `latest` is the newest. [env: AGENTWATCH_RUN]")] = None,
     types: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only events or alerts of this type.")] = None,
     grep: Annotated[str | None, typer.Option("--grep", metavar="PATTERN", help="Only what matches this regular expression.")] = None,
     after: Annotated[str | None, typer.Option("--since", metavar="TIME", help="First what happened since then: 30m, 2h, 2026-02-09T08:00:00Z.")] = None,
@@ -43,7 +43,14 @@ def tail(
     loaded = load(log_dir, config)
     begin = since("--since", after, datetime.now(UTC))
     chosen = feed.filters(
-        loaded.settings.logs.dir, attempts=attempts or (), executors=executors or (), runs=runs or (), types=types or (), grep=grep, alerts_only=alerts
+        loaded.settings.logs.dir,
+        attempts=attempts or (),
+        executors=executors or (),
+        runs=runs or (),
+        types=types or (),
+        grep=grep,
+        alerts_only=alerts,
+        environ=os.environ,
     )
     if not (plain or as_json):
         from agentwatch.ui.screen import is_fit

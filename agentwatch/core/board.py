@@ -9,7 +9,7 @@ from agentwatch.core.engine import Engine
 from agentwatch.core.state import Session
 from agentwatch.core.steps import Reader
 from agentwatch.core.words import ACTIONS, SUCCEEDED, Said, said
-from agentwatch.model import Context, Data, Detail, Event, Item
+from agentwatch.model import MOST_TOKENS, MOST_USD, Context, Data, Detail, Event, Item
 
 PACE_S, PACES = 10, 12
 """The pace of an attempt is told as so many counts of events, each of so many seconds."""
@@ -157,8 +157,10 @@ class Board:
 
     def _end(self, key: tuple[str, str], attempt: Attempt, session: Session, heard: Heard) -> None:
         attempt.ended, attempt.session = heard.said().text, session
-        # Where no step said what it cost, the end says it of the whole.
-        session.cost_usd = session.cost_usd or heard.event.data.cost_usd or 0.0
+        # Where no step said what it spent, the end says it of the whole.
+        detail = heard.event.data if isinstance(heard.event.data, Detail) else heard.detail(heard.line)
+        session.cost_usd = session.cost_usd or min(max(0.0, detail.cost_usd or 0.0), MOST_USD)
+        session.tokens = session.tokens or int(min(max(0, detail.total_tokens or 0), MOST_TOKENS))
         self._ended.pop(key, None)
         self._ended[key] = attempt
         if len(self._ended) > MOST_ENDED:

@@ -7,20 +7,28 @@ stands beside them. A row's texts are safe to show.
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from agentwatch.core.alerts import milliseconds
 from agentwatch.core.signatures import error_cluster
 from agentwatch.core.state import Session, Spent
 from agentwatch.core.text import safe, safe_each
-from agentwatch.model import Detail, Time
+from agentwatch.model import MOST_MS, MOST_TOKENS, MOST_USD, Detail, Time
 
 QUIET = timedelta(minutes=30)
 """A session without an end is over for the metrics after so long a silence; if it goes on, a newer row replaces this one."""
 
 SAME_END = timedelta(seconds=10)
 """The logger writes its line right after the event that ends the session."""
+
+Count = Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
+Usd = Annotated[float, Meta(ge=0, le=MOST_USD)]
+Ms = Annotated[float, Meta(ge=0, le=MOST_MS)]
+WholeMs = Annotated[int, Meta(ge=0, le=int(MOST_MS))]
+"""What a row can hold: a figure beyond counts as absent where it is read, and as the nearest where a session's row is made."""
 
 SAMPLE = 200
 MOST_TAGS, LONGEST_TAG = 16, 64
@@ -31,11 +39,11 @@ SUCCESS = frozenset({"success", "completed"})
 class Tokens(msgspec.Struct, gc=False):
     """By kind. `input` are those that came from no cache, `reasoning` is a part of `output`."""
 
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    reasoning: int = 0
+    input: Count = 0
+    output: Count = 0
+    cache_read: Count = 0
+    cache_write: Count = 0
+    reasoning: Count = 0
 
     @property
     def total(self) -> int:
@@ -52,11 +60,11 @@ class Tokens(msgspec.Struct, gc=False):
 class Metrics(msgspec.Struct, gc=False):
     """`cost_usd` is None where nobody knows it, which is not 0. `total_tokens` may be known where the kinds are not."""
 
-    duration_ms: float | None = None
-    total_tokens: int | None = None
-    cost_usd: float | None = None
-    errors: int = 0
-    tool_calls: int = 0
+    duration_ms: Ms | None = None
+    total_tokens: Count | None = None
+    cost_usd: Usd | None = None
+    errors: Count = 0
+    tool_calls: Count = 0
     tokens: Tokens = msgspec.field(default_factory=Tokens)
 
 
@@ -70,7 +78,7 @@ class ErrorKind(msgspec.Struct, gc=False, omit_defaults=True):
     """Errors of a session that are alike. `cluster` is the name that a log gave them, or one that blanks what varies between sessions."""
 
     cluster: str
-    count: int
+    count: Count
     sample_message: str = ""
     error_category: str | None = None
     first_seen: Time | None = None
@@ -80,7 +88,7 @@ class ErrorKind(msgspec.Struct, gc=False, omit_defaults=True):
 class ErrorSummary(msgspec.Struct, gc=False):
     """The errors of a session. `kinds` counts no more than 64 of them, `total_errors` all."""
 
-    total_errors: int = 0
+    total_errors: Count = 0
     error_categories: list[str] = []
     error_fingerprints: list[str] = []
     kinds: list[ErrorKind] = []
@@ -89,9 +97,9 @@ class ErrorSummary(msgspec.Struct, gc=False):
 class Loops(msgspec.Struct, gc=False, omit_defaults=True):
     """What a session spent from the first to the last repetition of its loops; each token and each moment counts once."""
 
-    tokens: int = 0
-    cost_usd: float = 0.0
-    duration_ms: int = 0
+    tokens: Count = 0
+    cost_usd: Usd = 0.0
+    duration_ms: WholeMs = 0
 
 
 class Day(msgspec.Struct, gc=False, omit_defaults=True):
@@ -99,7 +107,7 @@ class Day(msgspec.Struct, gc=False, omit_defaults=True):
 
     day: str
     tokens: Tokens
-    cost_usd: float = 0.0
+    cost_usd: Usd = 0.0
 
 
 class Row(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
@@ -132,12 +140,12 @@ class Row(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     metrics: Metrics
     error_summary: ErrorSummary | None = None
     prompt_id: str | None = None
-    followups: int = 0
-    retries: int = 0
+    followups: Count = 0
+    retries: Count = 0
     first_shot: bool | None = None
     unpriced: bool = False
     loops: Loops | None = None
-    stuck_ms: int = 0
+    stuck_ms: WholeMs = 0
     alerts: dict[str, int] = {}
     days: list[Day] = []
 
@@ -226,14 +234,22 @@ def _spend(row: Row, session: Session) -> None:
     metrics = row.metrics
     for spent in session.spent or ():
         metrics.tokens.add(spent)
-    metrics.total_tokens = session.tokens or None
+    _bound(metrics.tokens)
+    metrics.total_tokens = max(0, session.tokens) or None
     if session.cost_usd > 0 or (session.tokens and not session.unpriced):
         metrics.cost_usd = round(session.cost_usd, 6)
     if session.spent and (len(session.spent) > 1 or session.spent[0].day != session.last.astimezone(UTC).toordinal()):
         for spent in session.spent:
             tokens = Tokens()
             tokens.add(spent)
+            _bound(tokens)
             row.days.append(Day(date.fromordinal(spent.day).isoformat(), tokens, round(spent.usd, 6)))
+
+
+def _bound(tokens: Tokens) -> None:
+    """Steps may tell less than nothing, and sums of sums more than a row can hold."""
+    for name in Tokens.__struct_fields__:
+        setattr(tokens, name, min(max(getattr(tokens, name), 0), MOST_TOKENS))
 
 
 def _finish(row: Row, detail: Detail) -> None:
@@ -245,11 +261,11 @@ def _finish(row: Row, detail: Detail) -> None:
     elif row.completion_status is not None:
         row.outcome = Outcome("completed" if row.completion_status in SUCCESS else row.completion_status)
     if detail.duration_ms is not None and detail.duration_ms >= 0:
-        metrics.duration_ms = round(detail.duration_ms)
+        metrics.duration_ms = round(min(detail.duration_ms, MOST_MS))
     if detail.total_tokens is not None and detail.total_tokens > 0:
-        metrics.total_tokens = int(detail.total_tokens)
+        metrics.total_tokens = int(min(detail.total_tokens, MOST_TOKENS))
     if detail.cost_usd is not None and (detail.cost_usd > 0 or metrics.cost_usd is None):
-        metrics.cost_usd = max(0.0, detail.cost_usd)
+        metrics.cost_usd = min(max(0.0, detail.cost_usd), MOST_USD)
     if row.status is not None:
         row.first_shot = row.status == "success" and not row.retries and not row.followups
 
@@ -291,7 +307,11 @@ def sessions(rows: Iterable[Row]) -> list[Row]:
     """
     attempts: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        known = attempts.setdefault((row.scope, row.attempt_id), [])
+        who = row.scope, row.attempt_id
+        known = attempts.get(who)
+        if known is None:
+            attempts[who] = [row]
+            continue
         index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
         if index is None:
             known.append(row)

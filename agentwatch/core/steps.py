@@ -18,7 +18,7 @@ from agentwatch.core.detectors import DETECTORS
 from agentwatch.core.detectors.base import Detector, Handler
 from agentwatch.core.detectors.call_loop import CHANGE, STEPS, CallLoop, call_key, edits, result_shape, writes
 from agentwatch.core.detectors.context_exhaustion import ContextExhaustion
-from agentwatch.core.detectors.cost_anomaly import MOST_USD, CostAnomaly
+from agentwatch.core.detectors.cost_anomaly import CostAnomaly
 from agentwatch.core.detectors.error_loop import ErrorLoop
 from agentwatch.core.detectors.excessive_restarts import ExcessiveRestarts
 from agentwatch.core.detectors.failing import Failing
@@ -30,7 +30,7 @@ from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
 from agentwatch.core.spending import count
 from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Ledger, Session, checksum
-from agentwatch.model import MOST_TOKENS, PROGRAM, Alert, Context, Data, Detail, Event, Usage, decoded
+from agentwatch.model import MOST_TOKENS, MOST_USD, PROGRAM, Alert, Context, Data, Detail, Event, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
 """USD of one step of a model at a time; None where the model's price is not known."""

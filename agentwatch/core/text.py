@@ -166,6 +166,13 @@ _SHAPES = _Rules(
         r"(?:gsk_|xai-|nvapi-|dapi|hvs\.|r8_|lin_api_|shpat_|dckr_pat_|sbp_)[\w-]{24,}+",
         lambda found: _has_digit(found) and _stands_alone(found),
     ),
+    _shape(
+        "vendor-token",
+        "pplx- ntn_ tskey- TT3 PMAK- NRAK- sntry glsa_ figd_ rubygems_ pscale_ dp.pt. sq0 AGE-SECRET-KEY-1 key-",
+        r"(?:pplx-|ntn_|tskey-[a-z]{2,12}-|AT[AC]TT3|PMAK-|NRAK-|sntry[su]_|glsa_|figd_|rubygems_|pscale_(?:tkn|pw)_|dp\.pt\.|sq0[a-z]{3}-"
+        r"|AGE-SECRET-KEY-1|key-(?=[0-9a-f]{32}\b))[\w.=-]{20,}+",
+        lambda found: _has_digit(found) and _stands_alone(found),
+    ),
 )
 
 # What may follow a secret's name. Matched against lower-cased text, where a pattern that starts with plain letters is found ten times
@@ -366,6 +373,46 @@ def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
     return "".join(pieces) + text[done:]
 
 
+_KEY_BEGINS, _KEY_ENDS = lazy(r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY"), lazy(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY")
+_LONGEST_KEY_LINES = 200
+_BASE64_ALONE = lazy(r"[\s>|\"',]{0,16}[A-Za-z0-9+/]{44,128}={0,2}[\s\"',\\]{0,16}")
+WITHHELD = "[REDACTED:private-key]"
+
+
+def withhold_keys(lines: Sequence[str]) -> list[str]:
+    """`lines` of one log, in their order, with `[REDACTED:private-key]` in place of each that is a part of a private key.
+
+    A key stands on many lines of a plain log, and no single one of them looks like it. Neither beginning nor end need be there: a line that is
+    nothing but base64 is taken for a part as well. All else a line may hold is left to `redact`.
+    """
+    if not any("PRIVATE KEY" in line or len(line) >= 44 for line in lines):
+        return list(lines)
+    found = list(lines)
+    begun: int | None = None
+    for number, line in enumerate(lines):
+        begins, ends = _KEY_BEGINS.search(line), _KEY_ENDS.search(line)
+        if begun is not None and number - begun > _LONGEST_KEY_LINES:
+            begun = None
+        if ends and not (begins and begins.start() < ends.start()):
+            first = begun if begun is not None else _first_of_key(lines, number)
+            found[first : number + 1] = [WITHHELD] * (number + 1 - first)
+            begun = None
+        elif begins and not ends:
+            begun = number
+            found[number] = WITHHELD
+        elif _BASE64_ALONE.fullmatch(line):
+            found[number] = WITHHELD
+    return found
+
+
+def _first_of_key(lines: Sequence[str], last: int) -> int:
+    """Where a key begins whose beginning was cut off: the lines before its end that have no space in them."""
+    first = last
+    while first and last - first < _LONGEST_KEY_LINES and len(lines[first - 1].split()) == 1:
+        first -= 1
+    return first
+
+
 # -------------------------------------------------------------------------------------------------------------------- both
 
 # A 4096-bit key in PEM is 3.3 kB, the largest JWT that servers take in a header 8 kB.
@@ -401,12 +448,17 @@ def safe_each(texts: Sequence[str], limit: int = 500) -> list[str]:
     return [safe(text, limit) for text in texts]
 
 
-_VAGUE = {":": r"\d:[A-Za-z0-9_-]{8}", "AC": "AC[0-9a-f]{8}", "SK": "SK[0-9a-f]{8}", "sk-": r"sk-[\w-]{20}"}
+_VAGUE = {
+    ":": lazy(r"\d:[A-Za-z0-9_-]{8}"),
+    "AC": lazy("AC[0-9a-f]{8}"),
+    "SK": lazy("SK[0-9a-f]{8}"),
+    "sk-": lazy(r"sk-[\w-]{20}"),
+    "key-": lazy("key-[0-9a-f]{20}"),
+}
 """Hints that stand in half of all texts, and what must stand there at least for their rule to find something."""
 
 _HINTS = tuple(sorted({hint for hint, _ in _SHAPES.hints} - set(_VAGUE)))
 _LOW_HINTS = (*sorted({hint for hint, _ in _NAMED.hints}), "authorization", "bearer", "cookie", "curl", "--", "://")
-_VAGUE_FOUND = lazy("|".join(_VAGUE.values()))
 
 
 def may_hold_secret(text: str) -> bool:
@@ -418,7 +470,7 @@ def may_hold_secret(text: str) -> bool:
     for hint in _LOW_HINTS:  # a loop takes half the time of any() over a generator
         if hint in low:
             return True
-    return _VAGUE_FOUND.search(text) is not None
+    return any(hint in text and least.search(text) for hint, least in _VAGUE.items())
 
 
 def _cut(text: str, limit: int) -> str:

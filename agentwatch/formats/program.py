@@ -368,3 +368,15 @@ _NO_INNER = _Inner()
 _decode = msgspec.json.Decoder(Fields).decode
 _decode_inner = msgspec.json.Decoder(_Inner).decode
 _decode_time = msgspec.json.Decoder(Time).decode
+
+
+def time_of(line: bytes) -> datetime | None:
+    """The time that a log's line tells, whatever wrote it: JSON, or text that begins with a time; None where it tells none."""
+    fields = json_fields(line)
+    if fields is not None:
+        return _time_of(fields)
+    stamp = _STAMP.match(line[:_LONGEST_STAMP].decode("utf-8", "replace").strip("\0\ufeff"))
+    return _stamped(stamp) if stamp else None
+
+
+_LONGEST_STAMP = 128

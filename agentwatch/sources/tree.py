@@ -7,11 +7,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
+from agentwatch.core.runs import RUNS
+
 OUTPUT_FILES = ("agent-alerts", "agent-metrics", "agent-errors")
 """What agentwatch and its logger write (contract, section 1). Read back as inputs they would count every error twice."""
 
 OUTPUT_DIRS = frozenset({"agent-sessions", "archive", ".agentwatch"})
-RUNS = "runs"
 
 _ENDINGS = r"jsonl|ndjson|log"
 _NAME = re.compile(

@@ -15,11 +15,14 @@ import orjson
 
 from agentwatch.core.metrics import Metrics, Outcome, Row
 from agentwatch.core.text import safe
+from agentwatch.errors import StorageError
 from agentwatch.model import Time
 
 ARCHIVE = "archive"
 METRICS, ERRORS = "agent-metrics", "agent-errors"
-BLOCK_BYTES = 4 << 20
+COMPACTED = f"{METRICS}-compacted.json"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BLOCK_BYTES, LOOKS = 4 << 20, 3
 
 _rows = msgspec.json.Decoder(Row).decode_lines
 _row = msgspec.json.Decoder(Row).decode
@@ -44,27 +47,99 @@ class ErrorLine(msgspec.Struct, gc=False):
     category: str | None = None
 
 
+class Compacted(msgspec.Struct):
+    """Which rotated metrics files stand in Parquet, size and time of the last write (ns) by name, and where."""
+
+    location: str = ""
+    files: dict[str, tuple[int, int]] = {}
+
+
+def compacted(log_dir: Path) -> Compacted:
+    """What was compacted; nothing where nobody did."""
+    try:
+        return msgspec.json.decode((log_dir / ARCHIVE / COMPACTED).read_bytes(), type=Compacted)
+    except (OSError, *REFUSED):
+        return Compacted()
+
+
+def note_compacted(log_dir: Path, done: Compacted) -> None:
+    """Remember it. Raises OSError."""
+    archive = log_dir / ARCHIVE
+    archive.mkdir(0o700, exist_ok=True)
+    temporary = archive / f"{COMPACTED}.new"
+    temporary.write_bytes(msgspec.json.encode(done))
+    temporary.replace(archive / COMPACTED)
+
+
+def state_of(path: Path) -> tuple[int, int] | None:
+    """By which it is known whether a file is the one that was compacted; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
 def rows(log_dir: Path, since: datetime | None, tell: Tell) -> list[Row]:
-    """The rows of all metrics files, in the order in which they were written; archives of months before `since` stay closed."""
-    found: list[Row] = []
-    for path in files(log_dir, METRICS, since):
-        refused = 0
-        for block in _blocks(path, tell):
-            try:
-                found.extend(_rows(block))
-            except REFUSED:
-                for line in block.splitlines():
-                    row = _lenient(line)
-                    if row is not None:
-                        found.append(row)
-                    elif line.strip():
-                        refused += 1
-        if refused:
-            tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
-    for row in found:
-        if row.timestamp.tzinfo is not UTC:
-            row.timestamp = row.timestamp.astimezone(UTC)
+    """The rows of all metrics files, in the order in which they were written, their times in UTC; archives of months before `since` stay closed.
+
+    What was compacted is read from Parquet, before what was not; where that cannot be read, from the files as long as they are there.
+    """
+    for _ in range(LOOKS):
+        paths, problems = files(log_dir, METRICS, since), list[str]()
+        old, kept = _compacted_rows(log_dir, paths, since, problems.append)
+        found = old + [row for path in kept for row in _rows_of(path, problems.append)]
+        if files(log_dir, METRICS, since) == paths:
+            break  # else one was rotated meanwhile, and stands elsewhere
+    for problem in problems:
+        tell(problem)
     return found
+
+
+def _compacted_rows(log_dir: Path, paths: list[Path], since: datetime | None, tell: Tell) -> tuple[list[Row], list[Path]]:
+    """The rows in Parquet that the period needs, and the files that are to be read besides."""
+    done = compacted(log_dir)
+    at_ns = since.timestamp() * 1e9 if since is not None else 0
+    if not any(written_ns >= at_ns for _, written_ns in done.files.values()):
+        return [], paths
+    try:
+        return parquet_rows(done.location, since), [path for path in paths if done.files.get(path.name) != state_of(path)]
+    except StorageError as error:
+        tell(f"what was compacted is not used: {error}")
+        return [], paths
+
+
+def parquet_rows(location: str, since: datetime | None) -> list[Row]:
+    """The rows of the days from `since` on. Raises StorageError."""
+    from agentwatch.store import parquet  # noqa: PLC0415  # where somebody compacts
+
+    return [row for block in parquet.read(location, f"{since or EPOCH:%Y-%m-%d}") for row in _rows(block)]
+
+
+def _rows_of(path: Path, tell: Tell) -> Iterator[Row]:
+    refused = 0
+    for block in _blocks(path, tell):
+        try:
+            read = _rows(block)
+        except REFUSED:
+            lines = [line for line in block.splitlines() if line.strip()]
+            read = [row for line in lines if (row := _lenient(line)) is not None]
+            refused += len(lines) - len(read)
+        sound = [row for row in read if row.timestamp.tzinfo is UTC or _is_in_utc(row)]
+        refused += len(read) - len(sound)
+        yield from sound
+    if refused:
+        tell(f"`{path.name}`: {refused:,} {'line is no session' if refused == 1 else 'lines are no sessions'}, and not counted")
+
+
+def _is_in_utc(row: Row) -> bool:
+    """Put its times in UTC; false where the calendar has no such time there."""
+    try:
+        row.timestamp = row.timestamp.astimezone(UTC)
+        row.started_at = row.started_at and row.started_at.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def errors(log_dir: Path, since: datetime | None, tell: Tell) -> list[ErrorLine]:

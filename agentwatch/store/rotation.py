@@ -7,7 +7,8 @@ daemon has not read, and nothing without a line about it.
 import gzip
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from agentwatch.core.runs import RUNS
 from agentwatch.model import Time
+from agentwatch.store import runs
 from agentwatch.store.history import ARCHIVE
+from agentwatch.store.runs import Read
 
 STREAM, ERRORS, METRICS = "agent-work-stream", "agent-errors", "agent-metrics"
-SESSIONS, RUNS, LATEST = "agent-sessions", "runs", "latest"
+SESSIONS = "agent-sessions"
 QUIET = timedelta(hours=1)
 """Who still has a renamed file open may write to it: it is compressed when nobody has for so long."""
 
@@ -48,10 +52,6 @@ class Action(msgspec.Struct, frozen=True):
     path: str
     why: str
     bytes: int = 0
-
-
-Read = Mapping[tuple[int, int], int]
-"""How far the daemon has read each file, by device and inode."""
 
 
 class _Stamped(msgspec.Struct):
@@ -87,7 +87,8 @@ class Rotation:
             try:
                 yield from step()
             except OSError as error:
-                yield Action("left", str(error.filename or self._dir), error.strerror or str(error))
+                path = str(error.filename or self._dir)
+                yield Action("left", path.removeprefix(f"{self._dir}/"), error.strerror or str(error))
 
     def _forget_parts(self) -> None:
         """What a pass that was killed left half made."""
@@ -143,7 +144,11 @@ class Rotation:
     def _pack(self, path: Path, stat: os.stat_result) -> Action:
         target = self._archive / f"{path.name}.gz"
         if target.exists():
-            return Action("left", path.name, f"`{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not _holds(target, path):
+                return Action("left", path.name, f"another `{ARCHIVE}/{target.name}` is there already", stat.st_size)
+            if not self._dry_run:
+                path.unlink()  # a pass was killed before it came to that
+            return Action("compressed", path.name, f"it stands in {ARCHIVE}/{target.name}", stat.st_size)
         if self._dry_run:
             return Action("compressed", path.name, f"now {ARCHIVE}/{target.name}", stat.st_size)
         self._archive.mkdir(0o700, exist_ok=True)
@@ -180,30 +185,7 @@ class Rotation:
                 yield self._delete(path, f"the {self._rules.sessions} newest are kept")
 
     def _expire_runs(self) -> Iterator[Action]:
-        """Directories of runs in which nothing was written for so long, and of which everything was read; the latest stays."""
-        runs = self._dir / RUNS
-        latest = (runs / LATEST).resolve().name if (runs / LATEST).is_symlink() else None
-        for directory in sorted(runs.iterdir()) if runs.is_dir() else ():
-            if directory.is_symlink() or not directory.is_dir() or directory.name == latest:
-                continue
-            files = [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
-            age = min((self._age(path) for path in (directory, *files)), default=timedelta())
-            if age <= self._rules.runs:
-                continue
-            name = f"{RUNS}/{directory.name}"
-            unread = next((path for path in files if path.suffix in (".jsonl", ".ndjson", ".log") and not self._is_read(path.lstat())), None)
-            if unread is not None:
-                yield Action("left", name, f"the daemon has not read all of `{unread.name}`")
-                continue
-            size = sum(path.lstat().st_size for path in files)
-            if not self._dry_run:
-                shutil.rmtree(directory)
-            yield Action(
-                "deleted",
-                name,
-                f"nothing was written to it for {age.total_seconds() / 3600:,.0f} hours; a run is kept for {self._rules.runs.total_seconds() / 3600:g}",
-                size,
-            )
+        yield from expire_runs(self._dir, self._rules.runs, self._read, self._now, dry_run=self._dry_run)
 
     def _delete(self, path: Path, why: str) -> Action:
         size = path.stat().st_size
@@ -216,6 +198,45 @@ class Rotation:
 
     def _age(self, path: Path) -> timedelta:
         return self._now - datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+
+
+def expire_runs(log_dir: Path, kept: timedelta, read: Read | None, now: datetime, *, dry_run: bool = False) -> Iterator[Action]:
+    """Delete the runs in which nothing was written for so long, that nobody uses, and of which everything was read; the latest stays.
+
+    `read` is None where nobody reads. Raises StorageError where `runs` cannot be looked at.
+    """
+    latest = runs.latest(log_dir)
+    for run_id in sorted(runs.ids(log_dir)):
+        run = runs.look(log_dir, run_id) if run_id != latest else None
+        if run is not None and now - run.written_at > kept:
+            yield _expire_run(log_dir, run, kept, read, now, dry_run=dry_run)
+
+
+def _expire_run(log_dir: Path, run: runs.Run, kept: timedelta, read: Read | None, now: datetime, *, dry_run: bool) -> Action:
+    name = f"{RUNS}/{run.run_id}"
+    if (use := runs.use_of(run, now)) is not None:
+        return Action("left", name, use)
+    if read is not None and (log := runs.unread(run, read)) is not None:
+        return Action("left", name, f"the daemon has not read all of `{log}`")
+    try:
+        if not dry_run and not runs.remove(log_dir, run):
+            return Action("left", name, "somebody asks about it")
+    except OSError as error:
+        return Action("left", name, error.strerror or str(error))
+    hours = (now - run.written_at).total_seconds() / 3600
+    return Action("deleted", name, f"nothing was written to it for {hours:,.0f} hours; a run is kept for {kept.total_seconds() / 3600:g}", run.bytes)
+
+
+def _holds(archive: Path, path: Path) -> bool:
+    """Whether the archive is all of the file."""
+    try:
+        with gzip.open(archive, "rb") as packed, path.open("rb") as plain:
+            while piece := plain.read(1 << 20):
+                if packed.read(len(piece)) != piece:
+                    return False
+            return not packed.read(1)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
 
 
 def _size(path: Path) -> int:

@@ -83,7 +83,8 @@ def as_text(chart: Chart) -> Iterable[Para | Table]:
     elif isinstance(chart, Bars):
         full = chart.full or max((bar.value for bar in chart.bars), default=0.0)
         rows = [(Word(bar.label), Word(bar_text(bar.value, full), bar.style), Word(bar.text)) for bar in chart.bars]
-        yield Table((chart.title, "", ""), rows)
+        if rows:
+            yield Table((chart.title, "", ""), rows)
     elif isinstance(chart, Columns):
         line = sparkline(chart.values)
         yield para(Word(f"{chart.title:10} ", "dim"), Word(line, chart.style), f"  {chart.total}", indent=2)

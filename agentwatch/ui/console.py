@@ -202,13 +202,13 @@ def _exactly(height: int, lines: Iterator[Line]) -> list[Line]:
 def _header(view: View, width: int) -> Line:
     live, stuck, waiting, alarmed = view.numbers
     parts = [
+        "PAUSED" if view.is_paused else "",
         f"{live} live",
         f"{stuck} stuck" if stuck else "",
         f"{waiting} waiting for you" if waiting and width >= 70 else "",
         f"{alarmed} with alerts" if alarmed else "",
         view.rate if width >= 60 else "",
         view.watcher if width >= 75 else "",
-        "PAUSED" if view.is_paused else "",
     ]
     clock = f"{view.now.astimezone(UTC):%H:%M:%S}Z "
     said = cut("agentwatch  " + "  ".join(filter(None, parts)).strip(), width - len(clock) - 1)

@@ -17,6 +17,11 @@ def count(value: float | None) -> str:
     return f"{value / 1e3:.0f} k" if abs(value) >= 1e5 else f"{value:,.0f}"
 
 
+def counted(number: int, what: str) -> str:
+    """So many of them: `1 attempt`, `2 attempts`."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+
+
 def usd(value: float | None) -> str:
     """Dollars; cents have four digits where they are all there is."""
     if value is None:

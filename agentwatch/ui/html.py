@@ -1,6 +1,6 @@
 """Reports as one HTML file: no network, no script, light and dark, for a screen, a phone and paper. Every text is escaped here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from html import escape
 from math import log10
@@ -30,7 +30,7 @@ svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:12px sys
 @media print{:root{--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;color-scheme:light}body{max-width:none;padding:0;font-size:10pt}h2,figure,tr{break-inside:avoid}h2{break-after:avoid}.scroll{overflow:visible}}
 """
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 190, 58, 16, 24
-ROW = 22
+ROW, MOST_LANES = 22, 30
 NAMES = 190
 """How wide the names of a timeline are; text is 12 high, and 19 where the drawing is shrunk to a phone."""
 
@@ -142,23 +142,29 @@ def _tick(value: float) -> str:
 
 
 def _timeline(chart: Timeline) -> str:
+    """In drawings of 30 spans, all on one axis: one that is higher than a sheet of paper would be cut."""
     if not chart.spans:
         return ""
     start, end = min(span.start for span in chart.spans), max(span.end for span in chart.spans)
+    label = f"{len(chart.spans)} sessions on one axis of time; marks are alerts"
+    drawings = [_lanes(chart.spans[first : first + MOST_LANES], start, end) for first in range(0, len(chart.spans), MOST_LANES)]
+    return f"<figure><figcaption>{label}</figcaption>{'</figure><figure>'.join(drawings)}</figure>"
+
+
+def _lanes(spans: Sequence[Span], start: datetime, end: datetime) -> str:
     width = max((end - start).total_seconds(), 1.0)
 
     def x(at: datetime) -> float:
         return NAMES + (WIDTH - NAMES) * min(max((at - start).total_seconds() / width, 0.0), 1.0)
 
-    height = ROW * len(chart.spans) + BOTTOM
+    height = ROW * len(spans) + BOTTOM
     parts = []
     for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         at = start + (end - start) * share
         parts.append(f'<line class="rule" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="0" y2="{height - BOTTOM}"/>')
         parts.append(f'<text x="{x(at):.1f}" y="{height - 5}" text-anchor="{anchor}">{at:%m-%d %H:%M}</text>')
-    parts += [_lane(span, index, x) for index, span in enumerate(chart.spans)]
-    label = f"{len(chart.spans)} sessions on one axis of time; marks are alerts"
-    return f'<figure><figcaption>{label}</figcaption><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg></figure>'
+    parts += [_lane(span, index, x) for index, span in enumerate(spans)]
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{len(spans)} sessions">{"".join(parts)}</svg>'
 
 
 def _lane(span: Span, index: int, x: Callable[[datetime], float]) -> str:

@@ -10,6 +10,9 @@ from agentwatch.core.text import clean
 if TYPE_CHECKING:
     from agentwatch.ui.charts import Chart
 
+LONGEST_CELL = 400
+"""A column is as wide as its widest cell: one name of 100,000 characters would make every line as long."""
+
 Style = Literal["", "title", "good", "warn", "bad", "dim", "bar"]
 
 
@@ -71,11 +74,16 @@ def _without_charts(blocks: "Iterable[Block | Chart]") -> Iterator[Block]:
 def _harmless(block: Block) -> Block:
     if isinstance(block, Para):
         return block._replace(words=tuple(_clean(word) for word in block.words))
-    return block._replace(rows=[tuple(_clean(word) for word in row) for row in block.rows])
+    return block._replace(rows=[tuple(_cell(word) for word in row) for row in block.rows])
 
 
 def _clean(word: Word) -> Word:
     return word._replace(text=clean(word.text))
+
+
+def _cell(word: Word) -> Word:
+    text = clean(word.text)
+    return word._replace(text=text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…")
 
 
 def _lines(block: Block) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""How far a long look has come: a line on the terminal's stderr, nothing elsewhere."""
+"""How far a long look has come: a line on the terminal's stderr; nothing elsewhere, nor on a terminal that cannot write over a line."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -23,7 +24,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._began_s < PATIENCE_S or now - self._told_s < STEP_S or not sys.stderr.isatty():
+        if now - self._began_s < PATIENCE_S or now - self._told_s < STEP_S or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return
         self._told_s = now
         self._is_shown = True

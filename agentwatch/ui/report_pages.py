@@ -1,7 +1,8 @@
 """The offline reports for people. Each page is a function of what its report found; where it is shown it does not know."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import date
 from itertools import islice
 
 from agentwatch.core.reports.cost import Recommendation, Spending
@@ -12,12 +13,12 @@ from agentwatch.core.reports.listing import Session
 from agentwatch.core.reports.noise import Difference
 from agentwatch.core.reports.tasks import Task
 from agentwatch.ui.charts import Bar, Bars, Chart, Columns, Heading, Mark, Span, Timeline, sparkline
-from agentwatch.ui.figures import count, duration, percent, usd
+from agentwatch.ui.figures import count, counted, duration, percent, usd
 from agentwatch.ui.page import Block, Style, Table, Word, para
 
 Blocks = Iterable[Block | Chart]
 
-MOST_ROWS, MOST_SPANS, SAMPLE = 30, 60, 140
+MOST_ROWS, MOST_SPANS, SAMPLE, MOST_DAYS = 30, 60, 140, 400
 STATUS: dict[str | None, Style] = {"success": "good", "failed": "bad", "timeout": "bad", "interrupted": "warn", "running": ""}
 
 
@@ -54,7 +55,7 @@ def errors(clusters: Sequence[Cluster]) -> Blocks:
 
 
 def _spread(cluster: Cluster) -> str:
-    return f"{_of(cluster.occurrences, 'time')} in {_of(cluster.attempts, 'attempt')} of {_of(cluster.tasks, 'task')}"
+    return f"{counted(cluster.occurrences, 'time')} in {counted(cluster.attempts, 'attempt')} of {counted(cluster.tasks, 'task')}"
 
 
 def _by_day(clusters: Sequence[Cluster]) -> dict[str, int]:
@@ -62,7 +63,7 @@ def _by_day(clusters: Sequence[Cluster]) -> dict[str, int]:
     for one in clusters:
         for day, number in one.trend.items():
             days[day] = days.get(day, 0) + number
-    return dict(sorted(days.items()))
+    return {day: days.get(day, 0) for day in _every_day(days)}
 
 
 def executors(found: Sequence[ByExecutor]) -> Blocks:
@@ -89,7 +90,7 @@ def _performances(kind: str, found: Sequence[tuple[str, Performance]]) -> Blocks
             Bar(
                 name,
                 rate.value,
-                f"{percent(rate.value)} success ({percent(rate.low)} to {percent(rate.high)}), {_of(one.told, 'session')}",
+                f"{percent(rate.value)} success ({percent(rate.low)} to {percent(rate.high)}), {counted(one.told, 'session')}",
                 "good",
                 rate.low,
                 rate.high,
@@ -158,7 +159,7 @@ def tasks(found: Sequence[Task]) -> Blocks:
         status = one.status or "no outcome told"
         yield para(
             Word(status, STATUS.get(one.status, "dim")),
-            f"  {_of(one.attempts, 'attempt')}, {one.failed} failed, {duration(one.duration_ms_total)}, {usd(one.cost_usd_total)}, {', '.join(one.executors)}",
+            f"  {counted(one.attempts, 'attempt')}, {one.failed} failed, {duration(one.duration_ms_total)}, {usd(one.cost_usd_total)}, {', '.join(one.executors)}",
             indent=2,
         )
         if one.causes:
@@ -177,8 +178,10 @@ def spending(found: Sequence[Spending], by: str, advice: Sequence[Recommendation
         return
     total = sum(one.cost_usd for one in found)
     if by == "day":
-        values = [one.cost_usd for one in found]
-        yield Columns("cost", [one.key for one in found], values, [usd(value) for value in values], f"{usd(total)} in all, {usd(total / len(found))} a day")
+        by_day = {one.key: one.cost_usd for one in found}
+        days = _every_day(by_day)
+        values = [by_day.get(day, 0.0) for day in days]
+        yield Columns("cost", days, values, [usd(value) for value in values], f"{usd(total)} in all, {usd(sum(values) / (len(days) or 1))} a day")
     else:
         bars = [Bar(one.key, one.cost_usd, f"{usd(one.cost_usd)}{f'  {one.cost_usd / total:.0%}' if total else ''}") for one in found[:MOST_ROWS]]
         yield Bars(by, bars)
@@ -201,6 +204,16 @@ def spending(found: Sequence[Spending], by: str, advice: Sequence[Recommendation
         for one in advice:
             saves = f"  up to {usd(one.saves_usd)}" if one.saves_usd is not None else ""
             yield para(Word(f"-> {one.kind.replace('_', ' ')}{saves}: ", "warn"), one.text, indent=2)
+
+
+def _every_day(days: Iterable[str]) -> list[str]:
+    """From the first to the last, those on which nothing happened too, for an axis of time has no gaps; at most the last 400. What is no day is left out."""
+    numbers = []
+    for day in days:
+        with suppress(ValueError):
+            numbers.append(date.fromisoformat(day).toordinal())
+    last = max(numbers, default=0)
+    return [date.fromordinal(number).isoformat() for number in range(max(min(numbers), last + 1 - MOST_DAYS), last + 1)] if numbers else []
 
 
 def sessions(found: Sequence[Session], alerts: Sequence[AlertMark] = ()) -> Blocks:
@@ -242,23 +255,12 @@ def _name(one: Session) -> str:
     return one.task_title or one.task_id or one.attempt_id
 
 
-def head(title: str, start: datetime, end: datetime, days: float, chosen: str) -> Blocks:
-    """What a report is about."""
-    yield para(
-        Word(title, "title"), Word(f"  {days:g} days, {start.astimezone(UTC):%Y-%m-%d %H:%M} to {end.astimezone(UTC):%Y-%m-%d %H:%M} UTC{chosen}", "dim")
-    )
-
-
 def remarks(problems: Sequence[str]) -> Blocks:
     """What could not be read."""
     if problems:
         yield para()
     for problem in problems:
         yield para(Word(problem, "dim"))
-
-
-def _of(number: int, what: str) -> str:
-    return f"{count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def _range(difference: Difference) -> str:

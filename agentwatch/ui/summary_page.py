@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from agentwatch.core.reports.history import UNKNOWN
 from agentwatch.core.reports.summary import DayFigures, Summary
 from agentwatch.ui.charts import Bar, Bars, Chart, Columns, Heading
-from agentwatch.ui.figures import change, count, duration, percent, points, usd
+from agentwatch.ui.figures import change, count, counted, duration, percent, points, usd
 from agentwatch.ui.page import Block, Table, Word, para
 
 MOST_ROWS, MOST_ERRORS, SAMPLE = 8, 5, 100
@@ -124,13 +124,9 @@ def _waste(summary: Summary) -> Iterable[Block | Chart]:
             if waste.loop_tokens
             else "what they spent there was not logged step by step"
         )
-        yield para(Word("loops", "warn"), f"  {_sessions(waste.loop_sessions)}, {duration(waste.loop_ms)} inside loops: {money}", indent=2)
+        yield para(Word("loops", "warn"), f"  {counted(waste.loop_sessions, 'session')}, {duration(waste.loop_ms)} inside loops: {money}", indent=2)
     if waste.stuck_sessions:
-        yield para(Word("stuck", "warn"), f"  {_sessions(waste.stuck_sessions)}, {duration(waste.stuck_ms)} of silence before they went on", indent=2)
-
-
-def _sessions(number: int) -> str:
-    return f"{count(number)} session{'' if number == 1 else 's'}"
+        yield para(Word("stuck", "warn"), f"  {counted(waste.stuck_sessions, 'session')}, {duration(waste.stuck_ms)} of silence before they went on", indent=2)
 
 
 def _errors(summary: Summary) -> Iterable[Block | Chart]:
@@ -139,7 +135,10 @@ def _errors(summary: Summary) -> Iterable[Block | Chart]:
     yield Heading("Errors")
     yield Bars(
         "error",
-        [Bar(one.fingerprint, one.occurrences, f"{count(one.occurrences)} in {one.attempts} attempts", "bad") for one in summary.top_errors[:MOST_ERRORS]],
+        [
+            Bar(one.fingerprint, one.occurrences, f"{count(one.occurrences)} in {counted(one.attempts, 'attempt')}", "bad")
+            for one in summary.top_errors[:MOST_ERRORS]
+        ],
     )
     for one in summary.top_errors[:MOST_ERRORS]:
         if one.sample_message:
@@ -151,15 +150,18 @@ def _alerts(summary: Summary) -> Iterable[Block | Chart]:
     if summary.alerts:
         yield Heading("Alerts")
         top = summary.incidents or summary.alerts
-        yield Bars("alert", [Bar(name, number, f"{count(number)} incidents, {count(summary.alerts[name])} lines", "warn") for name, number in top.items()])
+        yield Bars(
+            "alert", [Bar(name, number, f"{counted(number, 'incident')}, {counted(summary.alerts[name], 'line')}", "warn") for name, number in top.items()]
+        )
 
 
 def _remarks(summary: Summary) -> Iterable[Block | Chart]:
     remarks = list(summary.problems)
     if summary.in_the_future:
-        remarks.insert(0, f"{_sessions(summary.in_the_future)} with an end in the future: not counted; a clock may be wrong")
+        remarks.insert(0, f"{counted(summary.in_the_future, 'session')} with an end in the future: not counted; a clock may be wrong")
     if summary.sessions.unknown:
-        remarks.append(f"{_sessions(summary.sessions.unknown)} ended without saying how: the success rate is of the others")
+        others = ": the success rate is of the others" if summary.sessions.success_rate is not None else ""
+        remarks.append(f"{counted(summary.sessions.unknown, 'session')} ended without saying how{others}")
     if summary.cost_usd.at_least:
         remarks.append("some tokens have no known price: the cost is at least this; `agentwatch report cost --by model` says whose")
     if remarks:

@@ -77,8 +77,8 @@ def test_a_marked_issue_goes_down_is_hidden_and_comes_back(watched):
 
 WRONG = {
     "a run that is not there": (["issues", "--run", "r9"], 1, "error: there is no run `r9`", "the newest are r1, r2"),
-    "a run out of the tree": (["issues", "--run", "../.."], 1, "error: there is no run `../..`", ""),
-    "a run with a NUL's name": (["issues", "--run", "r\x01"], 1, "error: there is no run", ""),
+    "a run out of the tree": (["issues", "--run", "../.."], 2, "error: `../..` cannot be a run's id", ""),
+    "a run with a NUL's name": (["issues", "--run", "r\x01"], 2, "cannot be a run's id", ""),
     "no severity": (["issues", "--severity", "fatal"], 2, "error: `--severity fatal` is no severity", "low, medium or high"),
     "a fingerprint of nobody": (["issues", "--ack", "ffffffffff"], 1, "error: there is no issue `ffffffffff`", "see `agentwatch issues --all`"),
     "a fingerprint that is too short": (["issues", "--ack", "f"], 2, "error: `f` is too short for a fingerprint", "give at least 4"),

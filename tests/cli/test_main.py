@@ -22,6 +22,7 @@ COMMANDS = (
     "rules",
     "rules list",
     "rules test",
+    "ask",
     "tail",
     "replay",
     "demo",
@@ -32,6 +33,11 @@ COMMANDS = (
     "report tasks",
     "report cost",
     "rotate",
+    "runs",
+    "runs new",
+    "runs clear",
+    "raw",
+    "mcp",
 )
 
 

@@ -209,7 +209,6 @@ def test_filters_let_through_what_was_asked_for(place, tail, arguments, shown):
     [
         pytest.param(["--type", "tool_cal"], "`--type tool_cal` is no type of event or alert", "did you mean `tool_call`?", id="type"),
         pytest.param(["--grep", "("], "`--grep (` is not a regular expression: missing )", "put a backslash", id="pattern"),
-        pytest.param(["--run", "none"], "there is no run `none` in", "there are no runs yet", id="run"),
         pytest.param(["--since", "soon"], "`--since soon` is no time", "give it as in 30m", id="time"),
     ],
 )
@@ -219,6 +218,15 @@ def test_a_wrong_filter_is_told_with_its_remedy(place, arguments, message, hint)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert hint in done.stderr
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(place):
+    """It is no wrong usage; where the environment has named it, that is said."""
+    done = place.run("tail", "--run", "none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no run `none` in" in done.stderr
+    assert "there are no runs yet" in done.stderr
+    assert "(from AGENTWATCH_RUN)" in place.run("tail", AGENTWATCH_RUN="none").stderr
 
 
 def test_plain_lines_are_one_an_event_and_secrets_and_controls_do_not_stand_in_them(place, tail):
@@ -235,10 +243,23 @@ def test_plain_lines_are_one_an_event_and_secrets_and_controls_do_not_stand_in_t
 def test_secrets_do_not_stand_in_json_either_whatever_names_them(place, tail):
     """By their shape, and by the name of the field that they stand in."""
     secret = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bXaB3d"
-    place.write(event(0, data={"tool_name": "Bash", "tool_params": {"command": f"curl -H {secret}", "env": {"DB_PASSWORD": "hunter2hunter2"}}}))
+    place.write(
+        event(
+            0,
+            data={"tool_name": "Bash", "tool_params": {"command": f"curl -H {secret}", "env": {"DB_PASSWORD": "hunter2hunter2", secret: 1}}},
+            tags=["a", secret],
+        )
+    )
     line = tail("--json", "--since", "2h").line()
     assert secret not in line
     assert "hunter2" not in line
+
+
+def test_json_of_texts_in_any_script_is_what_the_log_says(place, tail):
+    """Letters, signs and line breaks stay as they are; what could reorder them goes."""
+    place.write(event(0, "agent_output", data={"output": "één\n日本語 👩 x"}), event(1, "agent_output", data={"output": "a\u202eb\r\nc"}))
+    following = tail("--json", "--since", "2h")
+    assert [orjson.loads(following.line())["data"]["output"] for _ in range(2)] == ["één\n日本語 👩 x", "ab\nc"]
 
 
 def test_alerts_stand_among_the_plain_lines_with_what_they_rest_on(place, tail):

@@ -87,8 +87,17 @@ def test_what_is_over_leaves_nothing_behind(watched):
 def test_an_attempt_that_begins_again_lives_again(watched):
     """An end is one of a start only."""
     watched.write(0, "session_start")
-    watched.write(1, "session_end", completion_status="success", cost_usd=3.0)
-    assert (watched.stands(2)["a-1"].state, watched.stands(2)["a-1"].cost_usd) == ("done", 3.0)
+    watched.write(1, "session_end", completion_status="success", cost_usd=3.0, total_tokens=12_345)
+    one = watched.stands(2)["a-1"]
+    assert (one.state, one.cost_usd, one.session.tokens) == ("done", 3.0, 12_345)
+
+
+@pytest.mark.parametrize(("told", "shown"), [(1e30, 2**53), (-5, 0), (None, 0)])
+def test_tokens_of_an_end_that_nobody_can_have_spent(watched, told, shown):
+    """They are cut, as those of steps are."""
+    watched.write(0, "session_start")
+    watched.write(1, "session_end", total_tokens=told)
+    assert watched.stands(2)["a-1"].session.tokens == shown
     watched.write(3, "session_start")
     assert watched.stands(4)["a-1"].state == "working"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentwatch.core.text import clean, redact, safe, visible
+from agentwatch.core.text import clean, redact, safe, visible, withhold_keys
 
 ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bX"
 HEX = "0123456789abcdef" * 2
@@ -102,6 +102,21 @@ SECRETS = {
     "DigitalOcean token": planted("{}", "dop_v1_" + HEX + HEX, "digitalocean"),
     "Discord webhook": planted("https://discord.com/api/webhooks/{}", "123456789012345678/" + ALNUM, "discord"),
     "Groq key": planted("{}", "gsk_" + ALNUM, "vendor-token"),
+    "Perplexity key": planted("{}", "pplx-" + ALNUM, "vendor-token"),
+    "Notion token": planted("{}", "ntn_" + "12345" + ALNUM, "vendor-token"),
+    "Tailscale key": planted("{}", "tskey-" + "auth-" + ALNUM, "vendor-token"),
+    "Atlassian token": planted("{}", "ATATT3" + "xFfGF0" + ALNUM + "=", "vendor-token"),
+    "Postman key": planted("{}", "PMAK-" + HEX[:24] + "-" + HEX, "vendor-token"),
+    "Sentry token": planted("{}", "sntrys_" + ALNUM, "vendor-token"),
+    "Grafana token": planted("{}", "glsa_" + ALNUM + "_1a2b3c4d", "vendor-token"),
+    "Figma token": planted("{}", "figd_" + ALNUM, "vendor-token"),
+    "RubyGems key": planted("{}", "rubygems_" + HEX, "vendor-token"),
+    "PlanetScale token": planted("{}", "pscale_tkn_" + ALNUM, "vendor-token"),
+    "Doppler token": planted("{}", "dp.pt." + ALNUM, "vendor-token"),
+    "Square token": planted("{}", "sq0atp-" + ALNUM[:22], "vendor-token"),
+    "age key": planted("{}", "AGE-SECRET-KEY-1" + "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L" * 2, "vendor-token"),
+    "Mailgun key": planted("{}", "key-" + HEX, "vendor-token"),
+    "New Relic key": planted("{}", "NRAK-" + "A1B2C3D4" * 4, "vendor-token"),
 }
 
 HARMLESS = {
@@ -159,6 +174,35 @@ def test_two_secrets_in_one_text_are_both_replaced_and_the_rest_stays():
 def test_a_private_key_ends_where_it_ends():
     """What follows the key is shown."""
     assert redact(SECRETS["private key"].text + "\nexit 1") == "[REDACTED:private-key]\nexit 1"
+
+
+KEY_LINES = ("-----BEGIN RSA PRIVATE" + " KEY-----", *PEM_BODY.split("\n"), "aB3dE6gH9j==", "-----END RSA PRIVATE" + " KEY-----")
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        pytest.param(0, len(KEY_LINES), id="whole"),
+        pytest.param(5, len(KEY_LINES), id="its beginning cut off"),
+        pytest.param(0, 7, id="its end cut off"),
+        pytest.param(3, 9, id="both cut off"),
+    ],
+)
+def test_a_key_on_many_lines_is_withheld_line_by_line(first, last):
+    """Each of its lines, whichever of them are there; those round it are shown."""
+    shown = withhold_keys(["before the key", *KEY_LINES[first:last], "after it all is well"])
+    assert shown == ["before the key", *["[REDACTED:private-key]"] * (last - first), "after it all is well"]
+
+
+def test_a_key_that_is_only_mentioned_withholds_nothing():
+    """Nor do paths, hashes and long words."""
+    lines = [
+        'if "-----BEGIN PRIVATE KEY-----" in text: return "-----END PRIVATE KEY-----"',
+        "a" * 40,
+        "/usr/lib/x86_64-linux-gnu/libfoo.so.1 mapped twice",
+        "done",
+    ]
+    assert withhold_keys(lines) == lines
 
 
 ESCAPES = {

@@ -16,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
+LONGEST_S = 600
+"""A runner that is killed closes nothing: its terminals, and the server of each, end by themselves."""
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed: its screens are what is looked at")
 
@@ -30,8 +32,13 @@ class Terminal:
         self._socket = str(home / "tmux")
         environ = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", "SHELL": "/bin/bash"}
         self._environ = environ
-        self._tmux("-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "80", "-y", "24", "env PS1='ready> ' bash --noprofile --norc")
-        self.wait("ready>")
+        shell = f"env PS1='ready> ' timeout --foreground {LONGEST_S} bash --noprofile --norc"
+        self._tmux("-f", "/dev/null", "new-session", "-d", "-s", "t", "-x", "80", "-y", "24", shell)
+        try:
+            self.wait("ready>")
+        except BaseException:
+            self.close()
+            raise
 
     def _tmux(self, *arguments: str) -> str:
         # A test runner may ignore SIGINT, and everything below it would.
@@ -193,6 +200,19 @@ def test_a_paused_page_stands_still_and_misses_nothing(terminal):
     assert "second" not in terminal.screen()
     terminal.type("p")
     terminal.wait("Bash: second", gone="PAUSED")
+
+
+def test_a_paused_page_is_filtered_too(terminal):
+    """How many events pass is told by the filter that is in force."""
+    terminal.write(call("first"), call("second"), event("error", error_message="boom"))
+    terminal.run("tail")
+    terminal.wait("EVENTS 3")
+    terminal.type("p")
+    terminal.wait("PAUSED")
+    terminal.type("e")
+    terminal.wait("EVENTS 1")
+    terminal.type("e")
+    terminal.wait("EVENTS 3")
 
 
 def test_what_a_log_holds_does_nothing_to_the_terminal(terminal):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -90,6 +91,22 @@ def test_a_session_is_written_as_the_contract_has_it(tmp_path):
     Decoder().read((logs / "agent-work-stream.jsonl").read_bytes().splitlines(keepends=True), 0, read.extend, lambda *fault: faults.append(fault))
     assert (len(read), faults) == (10, [])
     assert (read[4][0].data.is_error, read[7][0].data.usage.total) == (True, 15)
+
+
+def test_events_go_into_the_runs_directory_where_there_is_one(tmp_path):
+    """As those of the other loggers do; a name alone makes no directory, and metrics stand where all are."""
+    logs = tmp_path / "logs"
+    (logs / "runs/r-1").mkdir(parents=True)
+    (logs / "runs/latest").symlink_to("r-1")
+    (logs / "elsewhere").mkdir()
+    (logs / "runs/link").symlink_to(logs / "elsewhere")
+    for run in ("latest", "r-2", "link", "../elsewhere"):
+        node(tmp_path, SESSION, AGENTWATCH_RUN=run)
+    inside, outside = lines_of(logs / "runs/r-1/agent-work-stream.jsonl"), lines_of(logs / "agent-work-stream.jsonl")
+    assert {event["run_id"] for event in inside} == {"r-1"}
+    assert {event["run_id"] for event in outside} == {"r-2", "link", "../elsewhere"}
+    assert [row.get("scope") for row in lines_of(logs / "agent-metrics.jsonl")] == ["runs/r-1", None, None, None]
+    assert list((logs / "elsewhere").iterdir()) == []
 
 
 def test_switched_off_means_that_nothing_is_made(tmp_path):
@@ -234,3 +251,39 @@ def test_the_level_of_the_transport_holds(winston, tmp_path):
     """It is a transport like any other."""
     node(winston, f'{LOGGER} logger.info("no"); logger.warn("yes"); logger.end();', logs=tmp_path, OPTIONS='{"level": "warn"}')
     assert [line["message"] for line in lines_of(tmp_path / "main-app.jsonl")] == ["yes"]
+
+
+SHOP = """
+import { logger } from "./logger.mjs";
+
+for (let i = 0; i < 4; i++) logger.error("order failed", new Error("connect ECONNREFUSED 127.0.0.1:5432"));
+logger.info("working", { port: 8080 });
+setTimeout(() => Promise.reject(new TypeError("Cannot read properties of undefined (reading 'id')")), 50);
+"""
+
+
+def test_the_documented_set_up_of_winston_tells_of_errors_with_their_stacks(winston):
+    """From `runs new --export` and the lines in docs/programs.md to an alert and a search: a program that dies is heard to its last word."""
+    document = (ROOT / "docs" / "programs.md").read_text("utf-8")
+    (program,) = re.findall(r"^```js test\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    (winston / "logger.mjs").write_text(program)
+    (winston / "shop.mjs").write_text(SHOP)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(winston), "PYTHONPATH": str(ROOT), "AGENTWATCH_SOURCES": "none"}
+
+    def agentwatch(*arguments):
+        command = [sys.executable, "-m", "agentwatch", *arguments, "--log-dir", "logs"]
+        return subprocess.run(command, cwd=winston, env=environ, capture_output=True, text=True, timeout=60, check=False).stdout
+
+    run_id = agentwatch("runs", "new").strip()
+    environ |= {"AGENTWATCH_RUN": run_id, "AGENT_WORK_LOG_DIR": "logs"}
+    died = subprocess.run(["node", "shop.mjs"], cwd=winston, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert died.returncode == 1
+    agentwatch("run", "--once")
+    (told,) = [alert for alert in map(json.loads, agentwatch("alerts", "--run", run_id, "--json").splitlines()) if alert["type"] == "error_loop"]
+    assert (told["run_id"], told["attempt_id"], told["evidence"][0]["source"]) == (run_id, "main-app", f"runs/{run_id}/main-app.jsonl")
+    assert "ECONNREFUSED" in told["sample_message"]
+    (hit,) = map(json.loads, agentwatch("raw", "--grep", "unhandledRejection", "--json").splitlines())
+    record = json.loads(hit["text"])
+    assert (record["level"], hit["source"]) == ("error", f"runs/{run_id}/main-app.jsonl")
+    assert "shop.mjs" in record["stack"]
+    assert hit["timestamp"]

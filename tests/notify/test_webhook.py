@@ -284,6 +284,21 @@ def test_a_run_has_an_address_of_its_own(hooked, receiver):
     ]  # fmt: skip
 
 
+def test_what_goes_wrong_in_a_run_reaches_the_address_that_it_was_begun_with(hooked, receiver):
+    """From `runs new --callback` and a program's log to the post, through the daemon and its notifier."""
+    made = hooked.run("runs", "new", "--callback", f"http://127.0.0.1:{receiver.port}/run", "--name", "nightly")
+    run_id = made.stdout.strip()
+    hooked.start("run", "--with-notify", AGENTWATCH_SOURCES="none", AGENTWATCH_WEBHOOK_ALLOW_PRIVATE="yes", AGENTWATCH_WEBHOOK_URL="")
+    with (hooked.logs / "runs" / run_id / "worker.log").open("a") as log:
+        for second in range(4):
+            log.write(f"{time.strftime('%Y-%m-%dT%H:%M', time.gmtime())}:0{second}Z ERROR cannot open the ledger\n")
+    ((_, path, headers, body),) = receiver.wait(1)
+    Webhook(SECRET).verify(body, headers)
+    alert = json.loads(body)["data"]
+    assert path == "/run"
+    assert (alert["run_id"], alert["attempt_id"], alert["evidence"][0]["source"]) == (run_id, "worker", f"runs/{run_id}/worker.log")
+
+
 @pytest.mark.parametrize("text", ["http://127.0.0.1:{}/a\nhttp://127.0.0.1:{}/b\n", "http://127.0.0.1:{}/" + "a" * 3000, ""])
 def test_a_file_that_is_not_one_address_is_none(hooked, receiver, text):
     """Neither two lines put together nor the beginning of a long one is what somebody meant."""

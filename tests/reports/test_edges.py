@@ -1,6 +1,8 @@
 """What the reports say where there is little to say, or where what there is is damaged."""
 
+import csv
 import gzip
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -123,6 +125,38 @@ def test_lines_that_are_no_sessions_are_told(place):
     assert found["problems"] == ["`agent-metrics.jsonl`: 3 lines are no sessions, and not counted"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_no_calendar_has_is_no_session(place, at):
+    """In UTC it would lie before the first year, or after the last."""
+    now = datetime.now(UTC)
+    place.store(row("good", now - timedelta(minutes=1)), {**row("odd", now), "timestamp": at})
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["problems"]) == (1, ["`agent-metrics.jsonl`: 1 line is no session, and not counted"])
+
+
+def test_figures_beyond_all_reason_are_not_counted(place):
+    """Two of them would be more than a float can hold, or a price below nothing: unknown is what they are."""
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    huge, negative = {"cost_usd": 1e308, "duration_ms": 1e308, "total_tokens": 1e30}, {"cost_usd": -1e9, "duration_ms": -5, "errors": -3}
+    place.store(
+        row("a", at, metrics=huge), row("b", at, metrics=huge), row("c", at, metrics=negative), row("d", at, metrics={"cost_usd": 2.0, "duration_ms": 7})
+    )
+    found = place.json("summary", **ALONE)
+    assert (found["sessions"]["total"], found["cost_usd"]["total"], found["duration_ms"]["mean"]) == (4, 2.0, 7)
+    assert (found["tokens"]["total"], found["errors"]["total"]) == (0, 0)
+
+
+def test_a_log_can_tell_more_than_can_be_counted(place, make_session):
+    """The report has a figure all the same, and so has the store."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for name in ("a", "b"):
+        *steps, end = make_session(name, begun, usage=[{"input": 2**62, "output": -(2**62), "cost": 1e308}])
+        place.write(*steps, {**end, "data": {"completion_status": "success", "duration_ms": 1e308, "total_tokens": 1e30, "cost_usd": 1e308}})
+    assert place.json("summary", **ALONE)["sessions"]["success"] == 2
+    assert place.run("summary", "--rebuild", **ALONE).returncode == 0
+    assert place.json("summary", **ALONE)["problems"] == []
+
+
 def test_a_newer_line_of_a_session_replaces_the_older(place):
     """By the moment at which it began; what went on after it was forgotten adds to it."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -163,6 +197,61 @@ def test_a_spreadsheet_runs_no_formulas(place, make_session):
     lines = place.run("report", "sessions", "--csv", **ALONE).stdout.splitlines()
     assert lines[0].startswith("attempt_id,session_id,")
     assert ",'=HYPERLINK(evil)," in lines[1]
+
+
+def test_names_that_are_data_are_no_columns_of_a_spreadsheet(place, make_session):
+    """Models are written in small letters: one cell has all of them, as it has all executors."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for number, model in enumerate(("gpt-5", "claude-opus-4-6")):
+        place.write(*make_session(f"a{number}", begun, errors=["push_failed"], model=model, executor="CODEX"))
+    found = next(csv.DictReader(io.StringIO(place.run("report", "errors", "--csv", **ALONE).stdout)))
+    assert (found["by_model"], found["by_executor"]) == ("gpt-5 1; claude-opus-4-6 1", "CODEX 2")
+    assert not any("." in name for name in found)
+
+
+def test_a_page_says_what_was_chosen(place, make_session):
+    """A summary of one executor must not be taken for that of all; asked for as page and as JSON, it is both."""
+    place.write(*make_session("a", datetime.now(UTC) - timedelta(hours=1), executor="CODEX"))
+    assert "UTC, executor codex" in place.run("summary", "--executor", "codex", **ALONE).stdout
+    assert place.json("summary", "--executor", "codex", "--html", "out.html", **ALONE)["sessions"]["total"] == 1
+    assert "UTC, executor codex" in (place.base / "out.html").read_text()
+    assert place.json("report", "weekly", "--html", "week.html", **ALONE)["summary"]["sessions"]["total"] == 1
+    assert not (place.base / ".cache" / "reports").exists()
+
+
+def test_where_no_session_says_how_it_ended_there_are_no_others(place, make_session):
+    """No heading without a bar below it, no rate of nobody, and one is not many."""
+    place.write(*make_session("a", datetime.now(UTC) - timedelta(hours=1), status=None, executor="CODEX", errors=["push_failed"]))
+    said = place.run("summary", **ALONE).stdout
+    assert "1 in 1 attempt\n" in said
+    assert "1 session ended without saying how\n" in said + "\n"
+    assert place.run("report", "executors", **ALONE).stdout.count("EXECUTOR") == 1
+
+
+def test_an_error_without_a_category_has_that_of_its_words(place):
+    """Native transcripts name none; the report of tasks judges by the same words."""
+    at = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    place.write(
+        {"timestamp": at, "attempt_id": "a", "event_type": "error", "data": {"error_message": "cat: x.txt: No such file or directory"}},
+        {"timestamp": at, "attempt_id": "a", "event_type": "session_end", "data": {"completion_status": "failed"}},
+    )
+    assert [one["category"] for one in place.json("report", "errors", **ALONE)] == ["filesystem"]
+
+
+def test_a_name_without_an_end_makes_no_line_without_an_end(place):
+    """Every line of a table is as long as its longest cell."""
+    place.store(row("a" * 100_000, datetime.now(UTC) - timedelta(minutes=1), executor="e" * 100_000, model="m" * 100_000, task_title="t" * 100_000))
+    for arguments in (("summary",), ("report", "sessions"), ("report", "cost", "--by", "model")):
+        assert max(map(len, place.run(*arguments, **ALONE).stdout.splitlines())) < 2000, arguments
+
+
+def test_what_ties_stands_in_one_order(place, make_session):
+    """Asked twice, a report says the same."""
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for number in range(12):
+        place.write(*make_session(f"a{number}", begun + timedelta(seconds=number), errors=[f"error_{number}"], executor="CODEX"))
+    first, *others = (place.json("report", "executors", **ALONE, PYTHONHASHSEED=str(seed))[0]["common_failures"] for seed in range(1, 4))
+    assert others == [first, first]
 
 
 @pytest.mark.parametrize(

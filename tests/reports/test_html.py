@@ -10,9 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from agentwatch.core.reports.cost import Spending
+from agentwatch.core.reports.summary import TokenSums
 from agentwatch.ui.charts import Bar, Bars, Columns, Heading, Mark, Span, Timeline
 from agentwatch.ui.html import document
 from agentwatch.ui.page import Table, Word, para
+from agentwatch.ui.report_pages import spending
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 AT = datetime(2026, 2, 9, tzinfo=UTC)
@@ -85,6 +88,21 @@ def test_charts_of_nothing_are_no_error(block):
     """No division by nothing."""
     assert "nan" not in document("t", "s", [block]).partition("<body>")[2].lower()
     checked(document("t", "s", [block]))
+
+
+def test_a_day_on_which_nothing_was_spent_has_its_place():
+    """The second column stands three days after the first; a name that is no day has none."""
+    found = [Spending(key, 1, TokenSums(), usd) for key, usd in (("2026-02-09", 1.0), ("2026-02-12", 3.0), ("x", 5.0))]
+    [columns] = [block for block in spending(found, "day", []) if isinstance(block, Columns)]
+    assert (columns.labels, columns.values) == (["2026-02-09", "2026-02-10", "2026-02-11", "2026-02-12"], [1.0, 0.0, 0.0, 3.0])
+
+
+def test_no_drawing_is_higher_than_a_sheet_of_paper():
+    """Printed, it would be pushed from sheet to sheet, and cut in the end."""
+    text = document("t", "s", [Timeline([Span("a", AT, AT + timedelta(hours=number), "") for number in range(61)])])
+    sizes = [tuple(map(int, size)) for size in re.findall(r'viewBox="0 0 (\d+) (\d+)"', text)]
+    assert len(sizes) == 3
+    assert all(height <= width for width, height in sizes)
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agentwatch.apps.rotate import rotate as turn
+from agentwatch.settings import Logs, Settings
+from agentwatch.store import history
 from agentwatch.store.rotation import LEAST_DAILY_BYTES, PART, Rotation, Rules
 
 NOW = datetime(2026, 2, 10, 12, tzinfo=UTC)
@@ -179,3 +182,46 @@ def test_an_archive_that_is_there_is_not_overwritten(tmp_path):
     old = write(tmp_path / "agent-work-stream-20260209T120000.jsonl", 5_000, age=timedelta(hours=2))
     write(tmp_path / "archive" / f"{old.name}.gz", 10)
     assert ("left", old.name) in rotate(tmp_path, read_whole(old))
+
+
+def test_an_original_that_a_killed_pass_left_goes(tmp_path):
+    """Its archive is whole: told twice, its errors would count twice, and it would be left for ever."""
+    old = write(tmp_path / "agent-errors-20260101T120000.jsonl", 50_000, age=timedelta(hours=2))
+    content = old.read_bytes()
+    assert rotate(tmp_path) == [("compressed", old.name)]
+    old.write_bytes(content)
+    os.utime(old, ((NOW - timedelta(hours=2)).timestamp(),) * 2)
+    assert rotate(tmp_path, dry_run=True) == [("compressed", old.name)]
+    assert old.exists()
+    assert rotate(tmp_path) == [("compressed", old.name)]
+    assert not old.exists()
+    assert rotate(tmp_path) == []
+
+
+def test_two_passes_at_once_are_one(tmp_path):
+    """Also where no daemon ever was: the second would give its empty stream the name that the first gave the full one."""
+    settings = Settings(logs=Logs(dir=tmp_path))
+    write(tmp_path / STREAM, 11_000_000, begun=NOW - timedelta(days=1))
+    first = turn(settings, NOW)
+    assert next(first).what == "renamed"
+    assert [(action.what, action.why) for action in turn(settings, NOW)] == [("left", "another process is rotating")]
+    assert [action.what for action in first] == ["left"]
+    assert [action.what for action in turn(settings, NOW)] == ["left"]
+
+
+def test_what_is_rotated_while_it_is_read_is_read(tmp_path, monkeypatch):
+    """A report must not miss a month because the daemon packs it at that moment."""
+    at = (NOW - timedelta(days=1)).isoformat()
+    path = tmp_path / "agent-metrics-20260101T120000.jsonl"
+    path.write_text(json.dumps({"timestamp": at, "attempt_id": "a", "metrics": {}}) + "\n")
+    os.utime(path, ((NOW - timedelta(hours=2)).timestamp(),) * 2)
+    listed, problems = history.files, []
+
+    def files(*arguments):
+        found = listed(*arguments)
+        rotate(tmp_path)
+        return found
+
+    monkeypatch.setattr(history, "files", files)
+    assert [row.attempt_id for row in history.rows(tmp_path, None, problems.append)] == ["a"]
+    assert problems == []

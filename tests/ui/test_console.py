@@ -122,6 +122,14 @@ def test_of_500_attempts_a_page_is_shown_below_the_names_of_the_columns(width, h
     assert any("attempt-321 " in line for line in shown)
 
 
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_a_paused_page_says_so_however_much_there_is_to_say(width):
+    """Nobody must wait for what he has stopped himself."""
+    busy = view(is_paused=True)
+    busy.numbers, busy.rate, busy.watcher = (519, 70, 16, 69), "1,519/s", "no daemon runs: judged here"
+    assert "PAUSED" in text_of(page(busy, width, 24), width, 24).splitlines()[0]
+
+
 def test_what_is_selected_is_always_among_what_is_shown():
     """Pages, not a list that creeps."""
     for number, room in ((500, 7), (7, 7), (8, 7), (1, 1), (13, 5)):

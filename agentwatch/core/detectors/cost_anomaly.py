@@ -8,12 +8,8 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import MOST_KEYS, Lane, Ledger, Session
-from agentwatch.model import Alert, Detail, Event
+from agentwatch.model import MOST_MS, MOST_USD, Alert, Detail, Event
 
-MOST_USD = 1e12
-"""What is counted of a nonsensical cost: a checkpoint has no larger integers."""
-
-MOST_MS = 1e14
 EPOCH, MINUTE = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=1)
 GROWTH = 2
 """Each doubling of what was told is told again: 25, 50, 100 dollars (detection.md, section 5, default tiers)."""

@@ -5,7 +5,8 @@ from datetime import date, datetime
 
 import msgspec
 
-from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, Occurrences, Period, mean, occurrences, ranked, size_of
+from agentwatch.core.categories import category_of
+from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, Occurrences, Period, Who, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import Time
 
@@ -15,7 +16,7 @@ MORE_BY = 1.5
 
 
 class Cluster(msgspec.Struct, kw_only=True):
-    """Errors that are alike. `trend` is how many came by day (UTC, where the time is known); `more_in_second_half` compares the halves of the period."""
+    """Errors that are alike. `category` is the log's, else what the sample speaks of. `trend` is how many came by day (UTC, where the time is known); `more_in_second_half` compares the halves of the period."""
 
     fingerprint: str
     occurrences: int
@@ -47,11 +48,7 @@ class _Gathered:
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.lasted: list[float] = []
-        self.executors: dict[str, int] = {}
-        self.models: dict[str, int] = {}
-        self.sizes: dict[str, int] = {}
-        self.executor_sessions: dict[str, int] = {}
-        self.size_sessions: dict[str, int] = {}
+        self.by_who: dict[Who, list[int]] = {}
         self.days: dict[int, int] = {}
 
     def add(self, one: Occurrences, middle: datetime) -> None:
@@ -63,12 +60,12 @@ class _Gathered:
         self.category = self.category or one.category
         if one.duration_ms is not None:
             self.lasted.append(one.duration_ms)
-        executor, model, size = one.executor, one.model, one.size
-        self.executors[executor] = self.executors.get(executor, 0) + count
-        self.models[model] = self.models.get(model, 0) + count
-        self.sizes[size] = self.sizes.get(size, 0) + count
-        self.executor_sessions[executor] = self.executor_sessions.get(executor, 0) + 1
-        self.size_sessions[size] = self.size_sessions.get(size, 0) + 1
+        counts = self.by_who.get(one.who)
+        if counts is None:
+            self.by_who[one.who] = [count, 1]
+        else:
+            counts[0] += count
+            counts[1] += 1
         if one.first is not None and (self.first is None or one.first < self.first):
             self.first = one.first
         if one.last is not None:
@@ -80,6 +77,20 @@ class _Gathered:
                 self.late += count
             else:
                 self.early += count
+
+    def errors_by(self, part: int) -> dict[str, int]:
+        """How many errors, by the executor (0), model (1) or task size (2)."""
+        return self._by(part, 0)
+
+    def sessions_by(self, part: int) -> dict[str, int]:
+        """In how many sessions, by the same."""
+        return self._by(part, 1)
+
+    def _by(self, part: int, index: int) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for who, counts in self.by_who.items():
+            found[who[part]] = found.get(who[part], 0) + counts[index]
+        return found
 
 
 def clusters(history: History, period: Period) -> list[Cluster]:
@@ -103,25 +114,26 @@ def clusters(history: History, period: Period) -> list[Cluster]:
 
 def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:
     complexity: Counter[str] = Counter()
-    for size, count in gathered.sizes.items():
+    by_size = gathered.errors_by(2)
+    for size, count in by_size.items():
         complexity[COMPLEXITY.get(size, UNKNOWN)] += count
     return Cluster(
         fingerprint=name,
         occurrences=gathered.count,
         tasks=len(gathered.tasks),
         attempts=len(gathered.attempts),
-        category=gathered.category,
+        category=gathered.category or (category_of(gathered.message) if gathered.message else None),
         sample_message=gathered.message,
         first_seen=gathered.first,
         last_seen=gathered.last,
         duration_ms_mean=mean(gathered.lasted),
-        by_executor=ranked(gathered.executors),
-        by_model=ranked(gathered.models),
-        by_size=ranked(gathered.sizes),
+        by_executor=ranked(gathered.errors_by(0)),
+        by_model=ranked(gathered.errors_by(1)),
+        by_size=ranked(by_size),
         by_complexity=ranked(complexity),
         trend={date.fromordinal(day).isoformat(): count for day, count in sorted(gathered.days.items())},
         more_in_second_half=gathered.late - gathered.early,
-        typical_of=_typical(gathered.executor_sessions, executors) | _typical(gathered.size_sessions, sizes),
+        typical_of=_typical(gathered.sessions_by(0), executors) | _typical(gathered.sessions_by(2), sizes),
     )
 
 

@@ -108,7 +108,7 @@ def _figures(rows: list[Row], failures: dict[str, list[tuple[str, int]]], first:
     first_shots, judged = _first_shots(rows)
     lasted = sorted(_durations(rows))
     common: Counter[str] = Counter()
-    for attempt_id in {row.attempt_id for row in rows}:
+    for attempt_id in dict.fromkeys(row.attempt_id for row in rows):
         for cluster, count in failures.get(attempt_id, ()):
             common[cluster] += count
     costs = costs_of(rows)

@@ -116,6 +116,10 @@ class AlertMark(msgspec.Struct, gc=False, frozen=True):
     status: str = "open"
 
 
+Who = tuple[str, str, str]
+"""Executor, model, size of the task."""
+
+
 class Occurrences(msgspec.Struct, gc=False):
     """Errors of one cluster in one session."""
 
@@ -123,9 +127,7 @@ class Occurrences(msgspec.Struct, gc=False):
     count: int
     attempt_id: str
     task: str
-    executor: str
-    model: str
-    size: str
+    who: Who
     message: str = ""
     category: str | None = None
     first: Time | None = None
@@ -139,19 +141,20 @@ def occurrences(history: History) -> Iterable[Occurrences]:
         summary = row.error_summary
         if summary is None or not summary.total_errors:
             continue
-        who = (row.attempt_id, task_of(row), row.executor or UNKNOWN, row.model or UNKNOWN, size_of(row.task_title))
+        attempt_id, task, lasted_ms = row.attempt_id, task_of(row), row.metrics.duration_ms
+        who = (row.executor or UNKNOWN, row.model or UNKNOWN, size_of(row.task_title))
         for kind in summary.kinds:
             yield Occurrences(
-                kind.cluster, kind.count, *who, kind.sample_message, kind.error_category, kind.first_seen, kind.last_seen, row.metrics.duration_ms
+                kind.cluster, kind.count, attempt_id, task, who, kind.sample_message, kind.error_category, kind.first_seen, kind.last_seen, lasted_ms
             )
         if not summary.kinds:
             category = next(iter(summary.error_categories), None)
             for name in summary.error_fingerprints:
-                yield Occurrences(name, 1, *who, "", category, row.timestamp, row.timestamp, row.metrics.duration_ms)
+                yield Occurrences(name, 1, attempt_id, task, who, "", category, row.timestamp, row.timestamp, lasted_ms)
     for error in history.errors:
         task = error.task_id or error.task_title or error.attempt_id
-        who = (error.attempt_id, task, error.executor or UNKNOWN, error.model or UNKNOWN, size_of(error.task_title))
-        yield Occurrences(error.cluster, 1, *who, error.message, error.category, error.at, error.at)
+        who = (error.executor or UNKNOWN, error.model or UNKNOWN, size_of(error.task_title))
+        yield Occurrences(error.cluster, 1, error.attempt_id, task, who, error.message, error.category, error.at, error.at)
 
 
 def cluster_of(fingerprint: str | None, message: str, category: str | None) -> str:

@@ -130,15 +130,16 @@ class Summary(Figures, kw_only=True):
 
 
 class _Tally:
-    """What sessions come to."""
+    """What sessions come to. `day_tokens` and `day_usd` are of those that spent all of it on the day of their end."""
 
-    __slots__ = ("costs", "lasted", "status", "tokens")
+    __slots__ = ("costs", "day_tokens", "day_usd", "errors", "lasted", "status", "tokens")
 
     def __init__(self) -> None:
         self.status: dict[str | None, int] = {}
         self.lasted: list[float] = []
         self.costs: list[float] = []
-        self.tokens = 0
+        self.tokens = self.errors = self.day_tokens = 0
+        self.day_usd = 0.0
 
     def take(self, other: "_Tally") -> None:
         for status, count in other.status.items():
@@ -161,8 +162,8 @@ class _Tally:
         return self.sessions, self.success_rate, mean(self.lasted), sum(self.costs), self.tokens
 
 
-_Key = tuple[str, str, bool]
-"""Executor, model, whether it is running: what one pass over the sessions of a month tells apart."""
+_Key = tuple[str, str, bool, int]
+"""Executor, model, whether it is running, the day (UTC) of its end: what one pass over the sessions of a month tells apart."""
 
 
 def summarise(history: History, period: Period) -> Summary:
@@ -177,30 +178,29 @@ def summarise(history: History, period: Period) -> Summary:
         top_errors=clusters(now, period)[:TOP_ERRORS],
         alerts=ranked(Counter(alert.type for alert in now.alerts)),
         incidents=ranked(Counter(alert.type for alert in now.alerts if alert.status == "open")),
-        daily=daily(now, period),
+        daily=_daily(tallies, now, period),
         before=_figures(then)[0] if then.rows else None,
         in_the_future=sum(map(period.is_future, (row.timestamp for row in history.rows))) if isinstance(period, UpToNow) else 0,
         problems=history.problems,
     )
 
 
-def daily(history: History, period: Period) -> list[DayFigures]:
+def _daily(tallies: dict[_Key, _Tally], history: History, period: Period) -> list[DayFigures]:
     """Every day of the period, the empty ones too, at most the last 400."""
     first = max(period.start, period.end - timedelta(days=MOST_DAYS)).astimezone(UTC).toordinal()
     last = period.end.astimezone(UTC).toordinal()
     days = {number: DayFigures(date.fromordinal(number).isoformat()) for number in range(first, last + 1)}
+    for key, tally in tallies.items():
+        own = days.get(key[3])
+        if own is not None:
+            own.sessions += tally.sessions
+            own.success += tally.status.get("success", 0)
+            own.failed += sum(tally.status.get(name, 0) for name in NO_SUCCESS)
+            own.errors += tally.errors
+            own.tokens += tally.day_tokens
+            own.cost_usd += tally.day_usd
     by_name = {figures.day: figures for figures in days.values()}
     for row in history.rows:
-        own = days.get(row.timestamp.toordinal())
-        if own is not None:
-            status, metrics = row.status, row.metrics
-            own.sessions += 1
-            own.success += status == "success"
-            own.failed += status in NO_SUCCESS
-            own.errors += metrics.errors
-            if not row.days:
-                own.tokens += row.tokens
-                own.cost_usd += metrics.cost_usd or 0.0
         for spent in row.days:
             figures = by_name.get(spent.day)
             if figures is not None:
@@ -224,21 +224,27 @@ def _figures(history: History) -> tuple[Figures, dict[_Key, _Tally]]:
     at_least = False
     for row in history.rows:
         metrics, tokens = row.metrics, row.tokens
-        key = (row.executor or UNKNOWN, row.model or UNKNOWN, bool(history.running) and (row.scope, row.attempt_id) in history.running)
+        cost_usd = metrics.cost_usd
+        is_running = bool(history.running) and (row.scope, row.attempt_id) in history.running
+        key = (row.executor or UNKNOWN, row.model or UNKNOWN, is_running, row.timestamp.toordinal())
         tally = tallies.get(key)
         if tally is None:
             tally = tallies[key] = _Tally()
         status = row.status
         tally.status[status] = tally.status.get(status, 0) + 1
         tally.tokens += tokens
+        if not row.days:
+            tally.day_tokens += tokens
+            tally.day_usd += cost_usd or 0.0
         if metrics.duration_ms is not None:
             tally.lasted.append(metrics.duration_ms)
-        if metrics.cost_usd is not None:
-            tally.costs.append(metrics.cost_usd)
+        if cost_usd is not None:
+            tally.costs.append(cost_usd)
         elif tokens:
             at_least = True
         sums.add(metrics.tokens)
         if metrics.errors:
+            tally.errors += metrics.errors
             errors.total += metrics.errors
             errors.sessions += 1
         if row.unpriced:
