@@ -19,7 +19,6 @@ from agentwatch.core.asking.account import End, Used
 from agentwatch.core.asking.citing import Citation, Citations
 from agentwatch.core.asking.picking import Line, Picked, pick, without_the_least
 from agentwatch.core.asking.terms import Term, terms_of
-from agentwatch.core.runs import RUNS
 from agentwatch.core.text import safe
 from agentwatch.errors import ModelError, StorageError, UsageError
 from agentwatch.llm.ledger import NAME as LEDGER
@@ -28,9 +27,9 @@ from agentwatch.llm.tokens import Counter
 from agentwatch.model import Usage
 from agentwatch.pricing import Prices
 from agentwatch.settings import Ask, Loaded, secret
+from agentwatch.store import runs
 
 KEY = "OPENAI_API_KEY"
-LATEST = "latest"
 _ADDRESS = re.compile(r"\Z|https?://[^/?#\s]")
 
 MOST_QUESTION = 4000
@@ -187,12 +186,14 @@ class _Question:
         self._loaded = loaded
         self._settings: Ask = loaded.settings.ask
         self._budget = self._settings.budget_tokens if budget is None else budget
-        self._scope = Scope(run_of(loaded.settings.logs.dir, run, environ), since, attempt)
+        log_dir = loaded.settings.logs.dir
+        self._scope = Scope(runs.find(log_dir, run, environ), since, attempt)
         self._nonce = secrets.token_hex(16)
         self._key = secret(KEY, environ)
         self._clock = _Stopwatch()
         self._terms: tuple[Term, ...] = terms_of(self._question)
-        self._found: Findings = gather(loaded, environ, home, self._scope, self._terms)
+        with runs.asking(log_dir, self._scope.run_id):
+            self._found: Findings = gather(loaded, environ, home, self._scope, self._terms)
         self._clock.lap("reading")
 
     def answer(self, hear: Callable[[str], None]) -> Answer:
@@ -460,15 +461,3 @@ def _shown(line: Line) -> Shown:
 
 def _left_alone(wait_s: float) -> str:
     return f"the model failed {account.FAILURES} times in a row and is left alone for another {wait_s:.0f} s"
-
-
-def run_of(log_dir: Path, run: str | None, environ: Mapping[str, str]) -> str | None:
-    """The id of the run that is asked about, if it is one. Raises UsageError where there is no such run."""
-    run = run or environ.get("AGENTWATCH_RUN") or None
-    if run is None:
-        return None
-    place = log_dir / RUNS / run
-    if run in (".", "..") or "/" in run or not place.is_dir():
-        there = sorted(one.name for one in (log_dir / RUNS).glob("*") if one.is_dir() and not one.is_symlink())[-5:]
-        raise UsageError(f"there is no run `{run}` in {log_dir}", hint=f"the newest are {', '.join(there)}" if there else "there are no runs yet")
-    return place.resolve().name if place.is_symlink() else run

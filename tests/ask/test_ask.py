@@ -255,9 +255,11 @@ def test_latest_and_the_environment_name_a_run(asker):
     assert asker.ask(run="latest").run_id == "r1"
     asker.environ["AGENTWATCH_RUN"] = "r1"
     assert asker.ask(run=None).run_id == "r1"
-    for name in ("r9", "..", "../runs/r1", "r1/"):
+    done = asker.run("ask", WHY, "--run", "r9")
+    assert (done.returncode, done.stderr) == (1, f"error: there is no run `r9` in {asker.logs}\n\nhint: the newest are r1\n")
+    for name in ("..", "../runs/r1", "r1/"):
         done = asker.run("ask", WHY, "--run", name)
-        assert (done.returncode, done.stderr) == (2, f"error: there is no run `{name}` in {asker.logs}\n\nhint: the newest are r1\n")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: `{name}` cannot be a run's id")
 
 
 @pytest.mark.parametrize(
