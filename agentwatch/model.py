@@ -55,6 +55,10 @@ RECORDED = "recorded"
 """The `new_status` by which an attempt says that its events tell all of the agent's session that `session_id` names."""
 
 
+PROGRAM = "log"
+"""The `stop_reason` of what a program's log says: no agent speaks, and nobody waits for what comes next."""
+
+
 class Severity(StrEnum):
     """How urgent an alert is, in the order of their definition."""
 

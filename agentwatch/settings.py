@@ -94,6 +94,24 @@ class ContextWindow(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[float, Meta(ge=0.5, le=1, description="Part of the window that is used.")] = 0.95
 
 
+class Issues(msgspec.Struct, frozen=True, kw_only=True):
+    """When what rules find is an alert."""
+
+    threshold: Annotated[
+        int, Meta(ge=1, le=LONGEST, description="Occurrences of an issue in one run after which it is told, once; a rule may have a number of its own.")
+    ] = 3
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rules are looked for in logs, beside those that are shipped and those in `$XDG_CONFIG_HOME/agentwatch/rules`."""
+
+    dir: Annotated[str, Meta(pattern="^$|^(/|~/)", description="One more directory of rule files: an absolute path, or one that begins with `~/`.")] = ""
+    off: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[a-z0-9]+(-[a-z0-9]+)*$")], ...],
+        Meta(min_length=1, description="Rules, or categories of rules, that are not looked for, separated by commas; `all` or `none`."),
+    ] = ("none",)
+
+
 class Restarts(msgspec.Struct, frozen=True, kw_only=True):
     """When starting over is an alert."""
 
@@ -252,6 +270,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context: ContextWindow = ContextWindow()
     restarts: Restarts = Restarts()
     failed_session: FailedSession = FailedSession()
+    issues: Issues = Issues()
+    rules: Rules = Rules()
     alerts: Alerts = Alerts()
     retention: Retention = Retention()
     report: Report = Report()
@@ -333,8 +353,8 @@ RESERVED_NAMES = frozenset(
 """Names that are read for themselves, by this file and the logger: no settings, yet not misspelt."""
 
 # A chat id or a bot's token decides where data goes as much as an address does, and a user id who is obeyed.
-TRUSTED_ONLY = ("actions", "apprise", "telegram", "webhook", "ask.base_url", "report.history")
-"""Sections and keys that run a command or send data away: taken from the user's file, `--config` and the environment alone."""
+TRUSTED_ONLY = ("actions", "apprise", "rules.dir", "telegram", "webhook", "ask.base_url", "report.history")
+"""Sections and keys that run a command or send data away, or say where such may be asked for (a rule's recommendation may name a command): taken from the user's file, `--config` and the environment alone."""
 
 _WHERE_TRUSTED = "set it in the environment, in `$XDG_CONFIG_HOME/agentwatch/agentwatch.toml`, or in a file given by `--config FILE`"
 _WHERE_SAFE = "secrets come from the environment, from a file named by `…_FILE`, or from systemd's `$CREDENTIALS_DIRECTORY`"
@@ -702,6 +722,7 @@ def _json(value: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "logs.sources": _names,
     "alerts.off": _names,
+    "rules.off": _names,
     "report.day": _weekday,
     "telegram.chats": _ids,
     "telegram.users": _ids,

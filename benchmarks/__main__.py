@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import ask as questions
-from benchmarks import console, corpus, history, notifier, search, transcripts
+from benchmarks import console, corpus, history, notifier, rules, search, transcripts
 
 BARE = "import orjson, sys\nfor line in open(sys.argv[1], 'rb', buffering=1 << 20): orjson.loads(line)"
 QUIET = {"AGENTWATCH_SOURCES": "none", "AGENT_STUCK_THRESHOLD_MS": "86400000"}
@@ -335,6 +335,21 @@ def rebuild(scale: float) -> str:
     return f"{statistics.median(ours):.1f} s wall, {size / statistics.median(ours):.0f} MB/s, peak RSS {max(peaks):.0f} MB; {beside}"
 
 
+def issues(scale: float) -> str:
+    """From a failure written to a program's log to its issue in the store; and a program's log with all rules, beside the same without any."""
+    with log_dir() as directory, daemon(directory):
+        seen = quantiles(rules.issue_latencies(directory, int(1000 * scale)))
+    source = made(f"program-{100 * scale:.0f}.log", lambda path: rules.write_log(path, 100 * scale))
+    ratios = []
+    for _ in range(3):
+        with_rules, _ = once(source, "worker.log")
+        os.environ["AGENTWATCH_RULES_OFF"] = "all"
+        without, _ = once(source, "worker.log")
+        del os.environ["AGENTWATCH_RULES_OFF"]
+        ratios.append(with_rules / without)
+    return f"{seen.replace('alerts', 'issues')}; {statistics.median(ratios):.2f} x without rules (best {min(ratios):.2f})"
+
+
 def raw(scale: float) -> str:
     """`raw --grep` beside `grep` and `rg`."""
     size = 1000 * scale
@@ -342,7 +357,8 @@ def raw(scale: float) -> str:
 
 
 BENCHMARKS: dict[str, Callable[[float], str]] = {
-    one.__name__: one for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, ask, summary, rebuild, raw)
+    one.__name__: one
+    for one in (catch_up, catch_up_transcripts, flat, latency, behind, idle, many_live, start, tail, notify, issues, ask, summary, rebuild, raw)
 }
 
 

@@ -22,6 +22,7 @@ HEAVY = {
     "openai",
     "pydantic",
     "pyspark",
+    "re2",
     "telegram",
     "tiktoken",
     "watchdog",

@@ -187,6 +187,7 @@ def value_of(settings: Settings, path: str) -> object:
 
 
 SAMPLES = {
+    "rules.dir": "/etc/agentwatch/rules",
     "telegram.chats": "1, -100/7",
     "telegram.users": "5,6",
     "telegram.base_url": "http://127.0.0.1:8081/bot",

@@ -18,6 +18,8 @@ from agentwatch.alert_log import NAME as ALERTS
 from agentwatch.alert_log import AlertLog
 from agentwatch.apps import foresight, setup
 from agentwatch.apps.pipeline import Pipeline, Sink
+from agentwatch.apps.publish import DAEMON_BUSY_S, publish
+from agentwatch.apps.rules import Keeper
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.core.detectors.cost_anomaly import usual_usd
 from agentwatch.core.metrics import sessions
@@ -30,6 +32,8 @@ from agentwatch.settings import Loaded, Settings
 from agentwatch.sources.tailer import Tailer
 from agentwatch.sources.tree import walk
 from agentwatch.sources.watch import Watch
+from agentwatch.store.issues import NAME as ISSUES
+from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS
 from agentwatch.store.metrics_log import MetricsLog
 
@@ -81,13 +85,18 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     file are not written again. Its clock is the log's own time, which ends at the newest event or at `until`.
     """
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
-    held = setup.lock(setup.state_dir(log_dir))
+    state = setup.state_dir(log_dir)
+    held = setup.lock(state)
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
+    pipeline.engine.issues.rules = Keeper(loaded, environ, home, pipeline.refused, report)
     log = AlertLog(log_dir / ALERTS, None, _patience(report, lambda _error: time.sleep(1.0)))
     metrics = MetricsLog(log_dir / METRICS, None, append)
     try:
         fresh = read_everything(loaded, environ, home, until, pipeline, log, lambda: pipeline.store(metrics, everything=True))
         log.sync()
+        store = IssueStore(state / ISSUES)
+        publish(pipeline.engine.issues, store, everything=True)
+        store.close()
     finally:
         log.close()
         os.close(held)
@@ -258,13 +267,16 @@ class Daemon:
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
         metrics = MetricsLog(log_dir / METRICS, saved.metrics if saved else None, append)
+        store = IssueStore(state / ISSUES, busy_s=DAEMON_BUSY_S)
+        keeper = Keeper(loaded, self._environ, self._home, pipeline.refused, self._report)
+        pipeline.engine.issues.rules = keeper
         cursors = saved.cursors if saved else []
         tailer = setup.tailer(loaded, self._environ, self._home, [cursor for cursor in cursors if is_line(cursor)], pipeline.fault)
         wholes = Wholes(loaded, self._environ, self._home, [cursor for cursor in cursors if not is_line(cursor)], pipeline.fault)
         paths = {root.path for root in tailer.roots}
         watch = self._watch = Watch((*tailer.roots, *(root for root in wholes.roots if root.path not in paths)))
         housekeeping = Housekeeping(loaded.settings, self._report)
-        loop = _Loop(pipeline, tailer, wholes, log, metrics, watch, state, self._systemd, self._keep_hold, housekeeping)
+        loop = _Loop(pipeline, tailer, wholes, log, metrics, store, keeper, watch, state, self._systemd, self._keep_hold, housekeeping)
         try:
             loop.start()
             self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
@@ -279,6 +291,7 @@ class Daemon:
             watch.close()
             tailer.close()
             log.close()
+            store.close()
 
     def _keep_hold(self, state: Path) -> None:
         """Somebody deleted the state directory, or put another log directory in the place of ours: take it anew, lest two daemons write there.
@@ -385,6 +398,8 @@ class _Loop:
         wholes: Wholes,
         log: AlertLog,
         metrics: MetricsLog,
+        store: IssueStore,
+        keeper: Keeper,
         watch: Watch,
         state: Path,
         systemd: Notifier,
@@ -396,6 +411,8 @@ class _Loop:
         self._wholes = wholes
         self._log = log
         self._metrics = metrics
+        self._store = store
+        self._keeper = keeper
         self._watch = watch
         self._state = state
         self._systemd = systemd
@@ -414,6 +431,7 @@ class _Loop:
         self._told_rate = 0.0
         self._next_status = now
         self._has_caught_up = False
+        self._publishes = True
 
     def start(self) -> None:
         """Watch first, then look at everything: what comes between the two is seen by one of them."""
@@ -450,6 +468,7 @@ class _Loop:
         while (self._tailer.is_behind or self._wholes.is_behind) and time.monotonic() < end:
             self._read(TURNS_S)
         self._pipeline.store(self._metrics, everything=True)
+        self._publish()
         self._save()
 
     def _take_hints(self) -> None:
@@ -501,6 +520,18 @@ class _Loop:
             if time.monotonic() > end or self._watch.wake.is_set():
                 return
         self._log.sync()
+        if self._publishes:
+            self._publish()
+
+    def _publish(self, *, everything: bool = False) -> None:
+        """What cannot be stored now is stored at a tick."""
+        try:
+            publish(self._pipeline.engine.issues, self._store, everything=everything)
+        except StorageError as error:
+            self._pipeline.fault(Fault(ISSUES, 0, "not_saved", str(error)))
+            self._publishes = False
+        else:
+            self._publishes = True
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + 1.0
@@ -527,9 +558,12 @@ class _Loop:
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         self._pipeline.store(self._metrics)
-        if not self._has_caught_up and not self._tailer.is_behind:
+        self._keeper.refresh()
+        is_first = not self._has_caught_up and not self._tailer.is_behind
+        if is_first:
             self._has_caught_up = True
             self._log.forget_old()
+        self._publish(everything=is_first)
         if self._has_caught_up:
             self._housekeeping.begin(now)
             if (usual := self._housekeeping.learnt()) is not None:

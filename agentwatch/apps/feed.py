@@ -29,7 +29,7 @@ LOOK_S = 2.0
 
 MOST_SEEN = 20_000
 
-ALERT_TYPES = (*RECOMMENDATIONS, "rule_match")
+ALERT_TYPES = tuple(RECOMMENDATIONS)
 TYPES = (*get_args(Kind), *ALERT_TYPES)
 
 _Thing = TypeVar("_Thing")

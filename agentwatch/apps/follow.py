@@ -11,6 +11,7 @@ from agentwatch import checkpoint
 from agentwatch.apps import foresight, setup
 from agentwatch.apps.holder import STATE_DIR
 from agentwatch.apps.pipeline import Pipeline
+from agentwatch.apps.rules import Keeper
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.checkpoint import Checkpoint
 from agentwatch.core.board import Board, Heard
@@ -69,6 +70,7 @@ class Follower:
         loaded, environ, home = self._loaded, self._environ, self._home
         self.alerts: list[Alert] = []
         self._pipeline = Pipeline(saved, setup.limits(loaded), Prices(), lambda _said: None, self._hear)
+        self._pipeline.engine.issues.rules = Keeper(loaded, environ, home, self._pipeline.refused, lambda _said: None)
         self._tailer = setup.tailer(loaded, environ, home, [cursor for cursor in saved.cursors if is_line(cursor)], self._pipeline.fault)
         self._wholes = Wholes(loaded, environ, home, [cursor for cursor in saved.cursors if not is_line(cursor)], self._pipeline.fault)
         self.board = Board(self._pipeline.engine)

@@ -19,6 +19,7 @@ from agentwatch.formats import PROGRAMS
 from agentwatch.formats.documents import Origin
 from agentwatch.formats.registry import CONTAINERS, FORMATS, recognise
 from agentwatch.model import Alert, Cursor, Fault, Format, Item
+from agentwatch.rulebook import Refused
 from agentwatch.sources import databases, documents
 from agentwatch.sources.streams import Stream
 from agentwatch.sources.tailer import Tailer, Work
@@ -83,6 +84,10 @@ class Pipeline:
         elif len(self._faults) < MOST_FAULTS:
             self._faults[fault.path, kind] = FaultCount(Fault(fault.path, fault.offset, kind, safe(fault.detail, 200)))
         self.has_moved = True
+
+    def refused(self, one: Refused) -> None:
+        """Count a file of rules that cannot be used."""
+        self.fault(Fault(str(one.path), 0, "bad_rules", one.reason))
 
     @property
     def events(self) -> int:

@@ -47,6 +47,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], object]]] = {
     "cost.usd_per_subagent": ("usd_per_subagent", _or_none),
     "waiting.after_s": ("waiting", lambda value: _seconds(value) if value else None),
     "context.share": ("context_share", float),
+    "issues.threshold": ("issue_threshold", int),
     "restarts.threshold": ("restarts_threshold", int),
     "restarts.window_s": ("restarts_window", _seconds),
     "failed_session.threshold": ("failed_session_threshold", int),

@@ -15,6 +15,7 @@ from agentwatch import __version__
 from agentwatch.cli import ask as ask_
 from agentwatch.cli import backtest as backtest_
 from agentwatch.cli import exec as exec_
+from agentwatch.cli import issues as issues_
 from agentwatch.cli import mcp as mcp_
 from agentwatch.cli import notify as notify_
 from agentwatch.cli import raw as raw_
@@ -24,6 +25,7 @@ from agentwatch.cli.common import load, say
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
+from agentwatch.cli.rules import rules_app
 from agentwatch.cli.runs import runs_app
 from agentwatch.errors import AgentwatchError, UsageError
 
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     pass
 
 ORDER = (
-    *("run", "notify", "tail", "alerts", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
-    *("runs", "exec", "log", "hooks", "mcp", "rotate", "demo"),
+    *("run", "notify", "tail", "alerts", "issues", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
+    *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "demo"),
 )
 """Of the commands in the help: what is used first stands first."""
 
@@ -61,6 +63,7 @@ app.command("notify", epilog=notify_.EPILOG)(notify_.notify)
 app.command("summary", epilog=reports.EPILOG)(reports.summary)
 app.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
 app.add_typer(reports.report_app)
+app.add_typer(rules_app)
 app.add_typer(runs_app)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
@@ -218,6 +221,7 @@ def alerts(
             show(page(alert), sys.stdout)
 
 
+app.command("issues", epilog=issues_.EPILOG)(issues_.issues)
 app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
 app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
 app.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)

@@ -41,6 +41,7 @@ RECOMMENDATIONS = {
     "limit_reached": ("wait_for_reset", Severity.MEDIUM),
     "context_exhaustion": ("fresh_session", Severity.LOW),
     "waiting_for_user": ("answer_agent", Severity.LOW),
+    "rule_match": ("manual_review", Severity.MEDIUM),  # the rule's own, where it has them
     "failed_session_transient_errors": ("switch_sdk_or_backoff_retry", Severity.MEDIUM),
 }
 

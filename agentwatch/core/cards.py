@@ -148,7 +148,8 @@ def title(kind: str) -> str:
 def _title(alert: Alert) -> str:
     if alert.status is Status.RECOVERED:
         return f"{RECOVERED} RECOVERED: {title(alert.type).removesuffix(' DETECTED')}"
-    return f"{ICONS[alert.severity]} {title(alert.type)}"
+    heading = shortened(_text(alert, "title"), MOST_NAME_CHARS).upper() if alert.type == "rule_match" else ""
+    return f"{ICONS[alert.severity]} {heading or title(alert.type)}"
 
 
 def _times(first: Alert, last: Alert, zone: tzinfo | None) -> str:
@@ -256,6 +257,11 @@ def _context(alert: Alert) -> str:
     return _about("Context", _count(alert, "context_used", "tokens"), _with("of ", _count(alert, "context_window", "tokens")))
 
 
+def _rule(alert: Alert) -> str:
+    about = _loop("Rule", "rule_id", "occurrences")(alert)
+    return about and about + _with(", run ", _text(alert, "run_id"))
+
+
 _ABOUT: dict[str, Callable[[Alert], str]] = {
     "error_loop": _loop("Error", "error_fingerprint", "occurrences"),
     "tool_loop": _loop("Tool", "tool_name", "calls"),
@@ -266,7 +272,7 @@ _ABOUT: dict[str, Callable[[Alert], str]] = {
     "failed_session_transient_errors": _failed,
     "limit_reached": _limit,
     "context_exhaustion": _context,
-    "rule_match": _loop("Rule", "rule_id", "occurrences"),
+    "rule_match": _rule,
 }
 """The line that says what only this type has."""
 

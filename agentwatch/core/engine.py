@@ -7,6 +7,7 @@ from operator import attrgetter
 from agentwatch.core.alerts import Reporter
 from agentwatch.core.detectors.limit_reached import LimitReached
 from agentwatch.core.detectors.stuck_agent import StuckAgent
+from agentwatch.core.issues import Issues
 from agentwatch.core.limits import Limits
 from agentwatch.core.metrics import QUIET, row_of, tags
 from agentwatch.core.recordings import Recording, Recordings
@@ -44,19 +45,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Judge:
     """Every detector, with one set of thresholds. `own` has the steps that the engine takes itself."""
 
-    def __init__(self, limits: Limits, price: Price, ledger: Ledger, own: Mapping[str, Step]) -> None:
+    def __init__(self, limits: Limits, price: Price, ledger: Ledger, issues: Issues, own: Mapping[str, Step]) -> None:
         reporter = Reporter(limits)
         self.limits = limits
         self.stuck = StuckAgent(limits, reporter)
         self.limit = LimitReached(limits, reporter)
-        self.steps = Steps(limits, reporter, price, ledger)
+        self.steps = Steps(limits, reporter, price, ledger, issues)
         self.step_of: Callable[[str], Step | None] = {**self.steps.table, **own}.get
 
 
 class Engine:
     """Runs every detector over the events of all attempts. Within a scope an attempt is one attempt, whichever file its events stand in.
 
-    `rows` are the sessions that ended or fell quiet; whoever has stored them takes them out.
+    `rows` are the sessions that ended or fell quiet; whoever has stored them takes them out. `issues` is given the rules.
     """
 
     def __init__(self, limits: Limits, price: Price, snapshot: Snapshot | None = None, tell: Callable[[Fault], None] = lambda _fault: None) -> None:
@@ -66,6 +67,7 @@ class Engine:
         self._snapshot = snapshot or Snapshot()
         self._scopes = self._snapshot.scopes
         self.rows = self._snapshot.rows
+        self.issues = Issues(limits, self._snapshot.issues)
         self._recordings = Recordings(self._snapshot.recorded, self._goes_on)
         self._scope, self._scope_name = Scope(), ""
         self._reader: Reader | None = None
@@ -261,6 +263,7 @@ class Engine:
             scope.ended_before.pop(attempt_id, None)
         scope.sessions[attempt_id] = session
         self._fresh[session] = scope
+        self.issues.met(self._scope_name, at)
         if len(scope.sessions) % PURGE_EVERY == 0:
             self._purge(scope, at, out)
         return session
@@ -271,7 +274,13 @@ class Engine:
         profile = self._profiles.get(matching)
         if profile is None:
             profile = self._profiles[matching] = len(self._judges)
-            judge = Judge(self._limits.for_attempt(matching), self._price, self._snapshot.ledger, {"session_end": self._ended, "status_change": self._changed})
+            judge = Judge(
+                self._limits.for_attempt(matching),
+                self._price,
+                self._snapshot.ledger,
+                self.issues,
+                {"session_end": self._ended, "status_change": self._changed},
+            )
             if self._reader is not None:
                 judge.steps.reader = self._reader
             self._judges.append(judge)

@@ -41,6 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     forget_after: timedelta = timedelta(hours=12)
     waiting: timedelta | None = None
     context_share: float = 0.95
+    issue_threshold: int = 3
     usd_per_day: float | None = None
     usd_per_project_day: float | None = None
     usd_per_subagent: float | None = None

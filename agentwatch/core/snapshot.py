@@ -6,7 +6,7 @@ import msgspec
 
 from agentwatch.core.metrics import Row, row_of
 from agentwatch.core.recordings import Known
-from agentwatch.core.state import Ended, Ledger, Session
+from agentwatch.core.state import Ended, Ledger, RunIssues, Session
 
 
 class Scope(msgspec.Struct):
@@ -18,12 +18,13 @@ class Scope(msgspec.Struct):
 
 
 class Snapshot(msgspec.Struct):
-    """Saved with the cursors, so that the two cannot disagree. `rows` are of sessions that are over, and that nobody stored yet."""
+    """Saved with the cursors, so that the two cannot disagree. `rows` are of sessions that are over, and that nobody stored yet; `issues` are by scope."""
 
     scopes: dict[str, Scope] = {}
     recorded: Known = {}
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     rows: list[Row] = []
+    issues: dict[str, RunIssues] = {}
 
 
 def live_rows(snapshot: Snapshot) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from agentwatch.model import Context, Event, Time
+from agentwatch.model import Context, Event, Issue, Time
 
 MOST_KEYS = 64
 MOST_OPEN_CALLS = 64
@@ -265,7 +265,7 @@ class Session:
     `horizon` is a time up to which the attempt cannot have been silent for too long: as long as events are stamped before it,
     silence needs no look. `rich` says that its log carries parameters, turn marks or messages, and not names alone; `shows_params`,
     that it is parameters. `has_steps` says that its log tells what each step costs; `spending` has the USD of its latest minutes, by
-    minutes since the epoch.
+    minutes since the epoch. `ruled` are the rules that the latest record of a program, or failed result of a tool, is a case of, at `ruled_at`.
 
     For the metrics alone: `format` names the format of its log, `prompt` is the checksum of its first prompt, `followups` are messages to it
     after the first, `retries` its starts that were no first ones; `spent` is by day, `meter` the sums at the beginning of its latest minutes
@@ -299,6 +299,8 @@ class Session:
     scope: str = ""
     told_silence_at: Time | None = None
     limited: Limited | None = None
+    ruled: list[str] | None = None
+    ruled_at: Time | None = None
     lanes_usd: dict[str, float] | None = None
     profile: int = 0
 
@@ -332,3 +334,21 @@ class Ended(msgspec.Struct, gc=False, omit_defaults=True):
     at: Time
     restarts: Window | None = None
     episodes: dict[str, Episode] | None = None
+
+
+class Tally(msgspec.Struct, gc=False):
+    """An issue while it is counted. `recent` holds as many occurrences as its threshold; `bout` is how often it was armed again."""
+
+    issue: Issue
+    recent: Window
+    told: bool = False
+    bout: int = 0
+
+
+class RunIssues(msgspec.Struct, gc=False):
+    """The issues of one run by fingerprint, how many each rule has, when the run's first event was, and when something was counted last."""
+
+    began: Time
+    last: Time
+    tallies: dict[str, Tally] = {}
+    by_rule: dict[str, int] = {}

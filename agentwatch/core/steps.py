@@ -25,11 +25,12 @@ from agentwatch.core.detectors.failing import Failing
 from agentwatch.core.detectors.monologue import LONG_LINE, Monologue
 from agentwatch.core.detectors.stuck_agent import NEEDS_NO_ANSWER
 from agentwatch.core.detectors.tool_loop import ToolLoop
+from agentwatch.core.issues import Issues
 from agentwatch.core.limits import Limits
 from agentwatch.core.signatures import result_text
 from agentwatch.core.spending import count
 from agentwatch.core.state import EMPTY_BYTES, LONGEST_CALL_ID, MOST_LINE_BYTES, MOST_OPEN_CALLS, MOST_PARAMS_BYTES, Lane, Ledger, Session, checksum
-from agentwatch.model import MOST_TOKENS, MOST_USD, Alert, Context, Data, Detail, Event, Usage, decoded
+from agentwatch.model import MOST_TOKENS, MOST_USD, PROGRAM, Alert, Context, Data, Detail, Event, Usage, decoded
 
 Price = Callable[[str, Usage, datetime], float | None]
 """USD of one step of a model at a time; None where the model's price is not known."""
@@ -64,8 +65,9 @@ class Steps:
 
     reader: Reader
 
-    def __init__(self, limits: Limits, reporter: Reporter, price: Price, ledger: Ledger) -> None:
+    def __init__(self, limits: Limits, reporter: Reporter, price: Price, ledger: Ledger, issues: Issues) -> None:
         self._price = price
+        self._issues = issues
         self._tool_loop = ToolLoop(limits, reporter)
         self._counts_names = limits.tool_loop_is_explicit
         self._call_loop = CallLoop(limits, reporter)
@@ -94,6 +96,7 @@ class Steps:
         for detector in detectors:
             for kind, handler in detector.handlers.items():
                 seldom.setdefault(kind, []).append(handler)
+        seldom["error"].append(self._broke)
         self.table: dict[str, Step] = {kind: self._seldom(handlers) for kind, handlers in seldom.items()}
         self._ends = self.table["session_end"]
         self._failures = limits.failed_session_threshold
@@ -102,6 +105,7 @@ class Steps:
             "tool_result": self._returned,
             "agent_output": self._spoke,
             "usage": self._used,
+            "progress": self._went_on,
             "session_end": self._finished,
         }
 
@@ -195,6 +199,7 @@ class Steps:
             detail = self.detail(event, line)
             detail.tool_name, detail.result, detail.error_message = data.tool_name, data.result, data.error_message
             self._error_loop.result(session, lane, call, event, detail, place, out)
+            self._issues.result(session, event, detail, place, out)
         elif call is not None:
             if lane.failures is not None:
                 self._failing.succeeded(session, lane, call, event, place, out)
@@ -225,6 +230,10 @@ class Steps:
         reason = event.data.stop_reason
         if reason is None:
             lane.owes = "text"
+        elif reason == PROGRAM:
+            lane.owes = "text"
+            self._issues.output(session, event, self.detail(event, line), place, out)
+            return
         else:
             session.rich = True
             lane.owes = "model" if reason == "tool_use" else "text"
@@ -238,6 +247,14 @@ class Steps:
                 self._monologue.spoke(session, lane, event, self.detail(event, line), place, out)
             else:
                 lane.said = event.data.msg_id or ""
+
+    def _broke(self, session: Session, _lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
+        self._issues.error(session, event, detail, place, out)
+
+    def _went_on(self, session: Session, _lane: Lane, event: Event, place: int, line: bytes, out: list[Alert]) -> None:
+        """An agent's sign of life says nothing; of a program it is more of the record before it."""
+        if event.data.stop_reason == PROGRAM:
+            self._issues.trace(session, event, self.detail(event, line), place, out)
 
     def _user_spoke(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
         _asked(session, lane, event, detail, place, out)

@@ -1,7 +1,8 @@
 """Any program's log: what its lines say, whoever wrote them. Winston, Fluent Bit and plain text differ in what a line is wrapped in.
 
 A record is a line that begins something, with the lines that belong to it (the rest of a message, a stack trace): it becomes one
-event, at the line that says what happened. Nothing waits for what may follow, or a program's last words would never be heard.
+event, at the line that says what happened. Nothing waits for what may follow, or a program's last words would never be heard. Of a record that
+tells a failure, what follows is told as `progress`, line by line, for those who want to know what the failure rests on.
 """
 
 import re
@@ -15,13 +16,13 @@ import msgspec
 from agentwatch.formats.canonical import Decoder as Canonical
 from agentwatch.formats.lenient import BLANK, REFUSED, salvaged
 from agentwatch.formats.shared import Faults, Feed
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
-
-OWES_NOTHING = "log"
-"""Why an event of a program leaves nobody waiting: its silence is no stall."""
+from agentwatch.model import NOTHING, PROGRAM, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
 
 LONGEST = 4096
 """Characters of a record that are kept; the line itself is still there."""
+
+MOST_TRACE_LINES = 1000
+"""Lines that follow a failure and are told as a part of it. A stack overflow has 1,024 in Java; what goes on for longer is some other output."""
 
 ERRORS = frozenset({"alert", "crit", "critical", "emerg", "emergency", "err", "error", "fatal", "panic", "severe"})
 """Levels, by the names of syslog, npm, log4j and the JDK, that tell a failure."""
@@ -57,6 +58,7 @@ _FAILS = re.compile(
 _BELONGS = re.compile(r"[ \t]|Caused by: |Suppressed: |\.\.\. \d+ more|goroutine \d+ \[|[)}\]]+[;,]?\s*\Z|stack backtrace:|note: ")
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_SAID_ELSEWHERE = frozenset({"level", "severity", "timestamp", "time", "ts", "date", "@timestamp"})
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
 
 
@@ -64,21 +66,24 @@ class Memory(msgspec.Struct):
     """What later lines need of earlier ones.
 
     `is_stamped`: records begin with a time, so that a line without one goes on with the record before it. `awaits_trace`: an error was
-    told whose stack trace may follow. `in_trace`: a Python traceback was begun; the exception stands on its last line.
+    told whose stack trace may follow. `in_trace`: a Python traceback was begun; the exception stands on its last line. `trace_lines`: so many more
+    lines may belong to the latest record, which told a failure.
     """
 
     time: Time | None = None
     is_stamped: bool = False
     awaits_trace: bool = False
     in_trace: bool = False
+    trace_lines: int = 0
 
 
 class Record(NamedTuple):
-    """A line that begins something: when (None: it does not say), whether it tells a failure, and what it says."""
+    """A line that begins something: when (None: it does not say), whether it tells a failure, what it says, and what else of a failure stands on it."""
 
     at: datetime | None
     is_error: bool
     text: str
+    rest: str = ""
 
 
 _CANONICAL = Canonical()
@@ -130,11 +135,15 @@ class Log:
                 yield from events
             elif (record := _record(inner, fields, around, memory)) is not None:
                 memory.time = record.at or memory.time
+                memory.trace_lines = MOST_TRACE_LINES if record.is_error else 0
                 if memory.time is None:
                     fault(offset, "no_time", "no line of this log has said a time so far")
                 else:
                     for event_type, data in _facts(record):
                         yield Event(memory.time, self._attempt, event_type, data, None, record.at is None), offset, line
+            elif memory.trace_lines and memory.time is not None and (said := _shown(inner).strip()):
+                memory.trace_lines -= 1
+                yield Event(memory.time, self._attempt, "progress", _more(said), None, True), offset, line
             offset += len(line)
 
 
@@ -204,9 +213,19 @@ def _is_event(line: bytes) -> bool:
 
 
 def _facts(record: Record) -> list[tuple[Kind, Data]]:
-    if record.is_error:
-        return [("error", Detail(error_message=record.text)), ("turn_end", Detail(reason=OWES_NOTHING))]
-    return [("agent_output", Detail(output=msgspec.Raw(msgspec.json.encode(record.text)), stop_reason=OWES_NOTHING))]
+    if not record.is_error:
+        return [("agent_output", Detail(output=msgspec.Raw(msgspec.json.encode(record.text)), stop_reason=PROGRAM))]
+    rest: list[tuple[Kind, Data]] = [("progress", _more(record.rest))] if record.rest else []
+    return [("error", Detail(error_message=record.text, stop_reason=PROGRAM)), *rest, ("turn_end", Detail(reason=PROGRAM))]
+
+
+def _more(said: str) -> Detail:
+    return Detail(output=msgspec.Raw(msgspec.json.encode(said[:LONGEST])), stop_reason=PROGRAM)
+
+
+def _shown(inner: bytes) -> str:
+    text = inner.decode("utf-8", "replace").strip("\0\r\n\ufeff")
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def _shipped(inner: bytes, around: datetime | None) -> tuple[datetime | None, bytes, Fields | None]:
@@ -223,7 +242,7 @@ def _shipped(inner: bytes, around: datetime | None) -> tuple[datetime | None, by
 
 def _record(inner: bytes, fields: Fields | None, around: datetime | None, memory: Memory) -> Record | None:
     """The record that a line begins; None if it belongs to the one before, or says nothing."""
-    text = inner.decode("utf-8", "replace").strip("\0\r\n\ufeff")
+    text = _shown(inner)
     if fields is None:
         return _of_text(text, around, memory)
     memory.is_stamped, memory.awaits_trace, memory.in_trace = True, False, False
@@ -231,7 +250,29 @@ def _record(inner: bytes, fields: Fields | None, around: datetime | None, memory
     said = _text(fields.message or fields.msg or fields.at_message or fields.log) or _text(error.message)
     stack = _text(fields.stack or logstash.stack or error.stack) or ""
     message = said or stack.partition("\n")[0] or text
-    return Record(_time_of(fields) or around, _is_failure(fields.level or fields.severity or logstash.level), message[:LONGEST])
+    fails = _is_failure(fields.level or fields.severity or logstash.level)
+    return Record(_time_of(fields) or around, fails, message[:LONGEST], _rest(inner, message) if fails else "")
+
+
+def _rest(inner: bytes, message: str) -> str:
+    """What else a JSON record of a failure says, wherever in it: stack, cause, code; a text a line or more, under its name, single words last."""
+    try:
+        value = msgspec.json.decode(inner.strip(BLANK).removeprefix(b"\xef\xbb\xbf"))
+    except REFUSED:
+        return ""
+    found: list[str] = []
+    left = LONGEST
+    waiting = list(value.items())[::-1] if isinstance(value, dict) else []
+    while waiting and left > 0:
+        name, one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += list(one.items())[::-1]
+        elif isinstance(one, list):
+            waiting += [(name, each) for each in reversed(one)]
+        elif isinstance(one, str) and one not in ("", message) and name not in _SAID_ELSEWHERE:
+            found.append(f"{name}: {one.removeprefix(message).lstrip()}")
+            left -= len(found[-1])
+    return "\n".join(sorted(found, key=lambda one: one.count(" ") == 1))  # a bare code says less than a sentence
 
 
 def _time_of(fields: Fields) -> datetime | None:
@@ -239,8 +280,6 @@ def _time_of(fields: Fields) -> datetime | None:
 
 
 def _of_text(text: str, around: datetime | None, memory: Memory) -> Record | None:
-    if "\x1b" in text:
-        text = _ANSI.sub("", text)
     stamp = _STAMP.match(text)
     at = _stamped(stamp) if stamp else None
     if stamp is not None and at is not None:

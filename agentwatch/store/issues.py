@@ -56,13 +56,15 @@ _decode = msgspec.json.Decoder(Issue).decode
 
 
 class IssueStore:
-    """The issues in the file at `path`. One that is `read_only` changes nothing, and finds nothing where there is no file yet.
+    """The issues in the file at `path`. One that is `read_only` changes nothing, and finds nothing where there is no file yet. `busy_s` is how
+    long it waits while another process writes.
 
     Every method raises StorageError where the file cannot be used.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, busy_s: float = BUSY_S) -> None:
         self._path = path
+        self._busy_s = busy_s
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -153,24 +155,31 @@ class IssueStore:
             inode = 0
         if self._connection is not None and inode == self._inode:
             return self._connection
+        was_open = self._connection is not None
         self.close()
         if not inode and self._read_only:
             return None
+        if not inode and was_open:  # not into a tree that is just being deleted
+            raise StorageError(f"`{self._path}` was taken away", hint="the next write makes it again")
         with self._translated():
             self._connection = self._reader() if self._read_only else self._writer()
-            self._inode = self._path.stat().st_ino
+            self._inode = inode or self._path.stat().st_ino
         return self._connection
 
-    def _reader(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None)
-        return _of_our_version(connection)
+    def _reader(self) -> sqlite3.Connection | None:
+        """None where the file is just being made."""
+        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=self._busy_s, isolation_level=None)
+        if _version(connection):
+            return _of_our_version(connection)
+        connection.close()
+        return None
 
     def _writer(self) -> sqlite3.Connection:
         if not self._path.exists():
             for ending in _BESIDE:  # what stands in the log of a file that was taken away would come back
                 self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
-        connection = sqlite3.connect(self._path, timeout=BUSY_S)
+        connection = sqlite3.connect(self._path, timeout=self._busy_s)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if not _version(connection):

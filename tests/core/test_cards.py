@@ -27,7 +27,7 @@ TYPES = {
     "failed_session_transient_errors": ({"error_count": 9}, "Errors: 9"),
     "limit_reached": ({"limit_kind": "usage", "resets_at": "2026-02-09T12:00:00Z"}, "Limit: usage, resets 2026-02-09T12:00:00Z"),
     "context_exhaustion": ({"context_used": 190_000, "context_window": 200_000}, "Context: 190,000 tokens, of 200,000 tokens"),
-    "rule_match": ({"rule_id": "oom", "issue_fingerprint": "f", "occurrences": 2}, "Rule: oom (2 occurrences)"),
+    "rule_match": ({"rule_id": "oom", "issue_fingerprint": "f", "occurrences": 2, "run_id": "r1"}, "Rule: oom (2 occurrences), run r1"),
 }
 
 HOSTILE = [

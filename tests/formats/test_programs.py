@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentwatch.formats import fluent_bit, plain_text, winston
-from agentwatch.formats.program import LONGEST, Memory, moment
+from agentwatch.formats.program import LONGEST, MOST_TRACE_LINES, Memory, moment
 from agentwatch.model import Context, Usage
 from tests.formats.harness import CORPUS, decoded, line, lines_of, types
 
@@ -27,7 +27,7 @@ def told_of(text, module=plain_text, source=SOURCE):
     return [
         event["fault"] if "fault" in event else (event["event_type"], event["data"].get("error_message") or event["data"].get("output"))
         for event in told
-        if event.get("event_type") != "turn_end"
+        if event.get("event_type") not in ("turn_end", "progress")
     ]
 
 
@@ -139,6 +139,66 @@ def test_a_stack_trace_is_one_error(text, errors):
     assert [said for kind, said in told_of(STAMP + text) if kind == "error"] == errors
 
 
+def trace_of(text, module=plain_text):
+    """What is told to belong to failures, in order."""
+    told = decoded(text.encode().splitlines(keepends=True), module.Decoder(SOURCE))
+    return [event["data"]["output"] for event in told if event.get("event_type") == "progress"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(f"ERROR x\n{TRACE}ValueError: v\n", [*TRACE.replace("  ", "").splitlines(), "ValueError: v"], id="python, logged"),
+        pytest.param("ERROR x\n\tat a.b(C.java:1)\nCaused by: z.E: w\n\n\t... 3 more\n", ["at a.b(C.java:1)", "Caused by: z.E: w", "... 3 more"], id="java"),
+        pytest.param("ERROR x\n  \x1b[31mdetail\x1b[0m\nmore\n", ["detail", "more"], id="coloured lines of a message"),
+        pytest.param("INFO x\n  detail\nmore\n", [], id="what belongs to no failure"),
+        pytest.param(f"ERROR x\n  a\n{STAMP}INFO fine\n  b\n", ["a"], id="what belongs to the next record"),
+    ],
+)
+def test_what_belongs_to_a_failure_is_told_line_by_line(text, expected):
+    """Rules look at it: the cause often stands last. Nothing waits for the end of a trace."""
+    assert trace_of(STAMP + text) == expected
+
+
+def test_a_trace_that_never_ends_is_told_as_far_as_a_stack_can_be_deep():
+    """What goes on for longer is some other output, in the middle of which a word may mean anything."""
+    assert len(trace_of(f"{STAMP}ERROR x\n" + "\tat a.b(C.java:1)\n" * 10_000)) == MOST_TRACE_LINES
+
+
+def test_a_restart_in_the_middle_of_a_trace_loses_nothing_of_it():
+    """How much may still belong to the record is remembered."""
+    decoder = plain_text.Decoder(SOURCE)
+    decoded([f"{STAMP}ERROR x\n".encode(), b"  a\n"], decoder)
+    again = plain_text.Decoder(SOURCE, msgspec.json.decode(msgspec.json.encode(decoder.memory), type=Memory))
+    assert [event["data"]["output"] for event in decoded([b"  b\n"], again)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"level": "error", "message": "m", "stack": "Error: m\n    at f"}, "stack: Error: m\n    at f"),
+        ({"level": "error", "message": "m", "code": "E1", "err": {"cause": {"message": "the cause"}}}, "message: the cause\ncode: E1"),
+        ({"level": "error", "message": "m", "errors": ["a a", {"x": "b b"}]}, "errors: a a\nx: b b"),
+        ({"level": "error", "message": "m", "timestamp": "2026-02-09T10:00:00Z", "n": 1, "none": None, "empty": ""}, None),
+        ({"level": "info", "message": "m", "code": "E1"}, None),
+    ],
+    ids=["a stack", "a cause below", "a list", "nothing more", "no failure"],
+)
+def test_all_that_a_json_record_of_a_failure_says_is_told(record, expected):
+    """In whatever field: the message may only say that something failed."""
+    text = json.dumps({"timestamp": "2026-02-09T10:00:00Z"} | record) + "\n"
+    assert trace_of(text, winston) == ([expected] if expected else [])
+
+
+def test_a_json_record_as_large_and_deep_as_it_likes_tells_no_more_than_a_record_may():
+    """It is bounded, and what cannot be read again is left out."""
+    deep: object = "x x"
+    for _ in range(200):
+        deep = {"a": [deep, "y y"]}
+    (told,) = trace_of(json.dumps({"level": "error", "message": "m", "time": 1770631200, "deep": deep, "wide": ["z z"] * 100_000}) + "\n", winston)
+    assert len(told) <= LONGEST
+
+
 def test_a_programs_last_words_are_heard_at_once():
     """Nothing waits for what may follow: a crashed program writes nothing more."""
     assert told_of(f"{STAMP}INFO x\nTypeError: y\n")[-1] == ("error", "TypeError: y")
@@ -149,7 +209,7 @@ def test_a_programs_silence_is_no_stall():
     told = decoded([f"{STAMP}INFO x\n".encode(), f"{STAMP}ERROR y\n".encode()], plain_text.Decoder(SOURCE))
     assert [(event["event_type"], event["data"].get("stop_reason") or event["data"].get("reason")) for event in told] == [
         ("agent_output", "log"),
-        ("error", None),
+        ("error", "log"),
         ("turn_end", "log"),
     ]
 

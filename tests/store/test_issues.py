@@ -122,6 +122,17 @@ def test_a_reader_finds_nothing_before_there_is_a_file_and_sees_it_come(tmp_path
     reader.close()
 
 
+def test_a_reader_that_comes_while_the_file_is_made_finds_nothing(tmp_path, store):
+    """It is there before its tables are."""
+    (tmp_path / "issues.db").touch()
+    reader = IssueStore(tmp_path / "issues.db", read_only=True)
+    assert reader.issues("run-2") == []
+    assert reader.change_count() == 0
+    store.write([issue()], {"run-2": AT})
+    assert len(reader.issues("run-2")) == 1
+    reader.close()
+
+
 def test_only_its_owner_may_read_it(tmp_path, store):
     """Log lines stand in it."""
     store.write([issue()], {"run-2": AT})
@@ -130,9 +141,12 @@ def test_only_its_owner_may_read_it(tmp_path, store):
 
 
 def test_a_file_that_was_taken_away_is_made_again_with_everything(tmp_path, store):
-    """What has not changed is written too: the daemon knows all of it."""
+    """Not by the write that finds it gone, which may meet a tree that is just being deleted; the one after it writes what has not changed, too."""
     store.write([issue()], {"run-2": AT})
     (tmp_path / "issues.db").unlink()
+    with pytest.raises(StorageError, match="was taken away"):
+        store.write([issue(occurrences=2)], {})
+    assert not (tmp_path / "issues.db").exists()
     store.write([], {"run-2": AT}, lambda: [issue(occurrences=2), issue("cd" * 32)])
     assert [one.occurrences for one in store.issues("run-2")] == [2, 1]
 
