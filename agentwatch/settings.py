@@ -283,6 +283,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     actions: Actions = Actions()
     ask: Ask = Ask()
 
+    def value(self, path: str) -> Any:
+        """The value of `section.key`."""
+        section, _, name = path.partition(".")
+        return getattr(getattr(self, section), name)
+
+    def with_value(self, path: str, value: Any) -> "Settings":
+        """The same with another value of `section.key`."""
+        section, _, name = path.partition(".")
+        return msgspec.structs.replace(self, **{section: msgspec.structs.replace(getattr(self, section), **{name: value})})
+
 
 class Key(msgspec.Struct, frozen=True):
     """One setting as documentation and `doctor` need it. `names` are its environment names; where several are set the last wins."""

@@ -25,6 +25,7 @@ FLOORS = [
         "agentwatch.pricing",
         "agentwatch.rulebook",
         "agentwatch.sdnotify",
+        "agentwatch.voice",
         "agentwatch.logger",
     },
     {"agentwatch.apps"},

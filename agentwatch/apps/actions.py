@@ -56,6 +56,7 @@ class Actions:
         self._work = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._is_paused = False
 
     def consider(self, seq: int, alert: Alert, now: float) -> None:
         """Put the command for a new alert in line, if there is one that may run by itself."""
@@ -114,6 +115,12 @@ class Actions:
     def wake(self) -> None:
         self._work.set()
 
+    async def pause(self) -> None:
+        """Start no more, and wait for the end of what runs."""
+        self._is_paused = True
+        while self._running:
+            await asyncio.wait(self._running)
+
     def stop(self) -> None:
         """Start no more; what runs is ended, and may say so: it is not interrupted a second time."""
         if self._is_stopping:
@@ -128,7 +135,7 @@ class Actions:
         while not self._is_stopping:
             self._work.clear()
             for seq, name in self._outbox.actions_in("queued"):
-                if len(self._running) >= self._settings.at_once:
+                if self._is_paused or len(self._running) >= self._settings.at_once:
                     break
                 self._outbox.action_is(seq, "running", "running")
                 task = asyncio.create_task(self._carry_out(seq, name))

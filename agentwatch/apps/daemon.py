@@ -36,6 +36,7 @@ from agentwatch.store.issues import NAME as ISSUES
 from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS
 from agentwatch.store.metrics_log import MetricsLog
+from agentwatch.voice import Level, Report
 
 TURNS_S = 0.02
 """How long a backlog is read before hints, time and signals are looked at again."""
@@ -70,8 +71,8 @@ USUAL_WITHIN = timedelta(days=90)
 ROTATE_S = 3600.0
 """How often the daemon looks whether there is anything to rotate or to clear."""
 
-Report = Callable[[str], None]
-"""Told in words what the daemon does, a line at a time."""
+WITH_RESTART = ("logs.dir", "logs.enabled")
+"""Settings that hold from the start of the process to its end."""
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: the way out of a wait
@@ -101,7 +102,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
         log.close()
         os.close(held)
     for one in pipeline.faults:
-        report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip())
+        report(f"{one.fault.path} at byte {one.fault.offset}: {one.fault.kind} ({one.count}) {one.fault.detail}".rstrip(), Level.WARNING)
     return fresh
 
 
@@ -183,7 +184,7 @@ def _patience(report: Report, pause: Callable[[OSError], None]) -> Callable[[OSE
             return
         if error.strerror != told:
             told = error.strerror
-            report(f"cannot write alerts: {told}; waiting")
+            report(f"cannot write alerts: {told}; waiting", Level.ERROR)
         pause(error)
 
     return wait
@@ -204,11 +205,16 @@ class Daemon:
         self._held = -1
         self._unheld_ticks = 0
 
-    def run(self) -> int:
-        """Until SIGTERM or SIGINT; the exit code. SIGHUP reads the settings again. A second signal ends at once: all is safe on disk."""
+    def run(self, on_reload: Callable[[], None] = lambda: None) -> int:
+        """Until SIGTERM or SIGINT; the exit code. A second signal ends at once: all is safe on disk.
+
+        SIGHUP reads the settings again, calls `on_reload`, and goes on from the checkpoint.
+        """
         loaded = self._load()
         if not loaded.settings.logs.enabled:
-            self._report(f"switched off by `logs.enabled` from {loaded.origins['logs.enabled']}")
+            said = f"switched off by `logs.enabled` from {loaded.origins['logs.enabled']}"
+            self._report(said, Level.WARNING)
+            self._systemd.send(READY=1, STATUS=said)  # lest a manager takes the end for a failed start
             return 0
         log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         state = setup.state_dir(log_dir)
@@ -228,11 +234,12 @@ class Daemon:
 
         before = {number: signal.signal(number, handler) for number, handler in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload))}
         try:
+            self._session(loaded, log_dir, state)
             while not self._stopping:
-                self._reloading = False
+                self._reloading = False  # before the files are read: who changes them now and asks again is heard again
+                loaded = self._reloaded(loaded)
+                on_reload()
                 self._session(loaded, log_dir, state)
-                if self._reloading and not self._stopping:
-                    loaded = self._reloaded(loaded)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -249,12 +256,10 @@ class Daemon:
             fresh = self._load()
             setup.roots(fresh, self._environ, self._home)
         except Exception as error:  # noqa: BLE001  # a mistake in a settings file must not end the watch
-            self._report(f"settings stay as they were: {error}")
+            self._report(f"settings stay as they were: {error}", Level.ERROR)
             return loaded
-        if fresh.settings.logs.dir != loaded.settings.logs.dir:
-            self._report("another `logs.dir` takes effect with a restart")
-            return loaded
-        self._report("settings read again")
+        fresh, said = setup.taken(fresh, loaded, WITH_RESTART)
+        self._report(said)
         return fresh
 
     def _session(self, loaded: Loaded, log_dir: Path, state: Path) -> None:
@@ -262,7 +267,8 @@ class Daemon:
         saved, problem = checkpoint.load(state)
         if problem is not None:
             self._report(
-                f"the checkpoint is not used ({problem}) and set aside as `{checkpoint.NAME}.bad`: reading all logs again; alerts that stand in the file are not written twice"
+                f"the checkpoint is not used ({problem}) and set aside as `{checkpoint.NAME}.bad`: reading all logs again; alerts that stand in the file are not written twice",
+                Level.WARNING,
             )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
@@ -283,11 +289,14 @@ class Daemon:
             self._report(f"watching {', '.join(dict.fromkeys(str(root.path) for root in (*tailer.roots, *wholes.places)))}")
             while not (self._stopping or self._reloading):
                 loop.step()
+            if self._stopping:
+                self._systemd.send(STOPPING=1)
+            else:
+                self._systemd.reloading()
             loop.drain()
         except Stopped:
-            self._report("stopped while the disk was full: nothing is lost, what was not written is made again at the next start")
+            self._report("stopped while the disk was full: nothing is lost, what was not written is made again at the next start", Level.WARNING)
         finally:
-            self._systemd.send(**({"STOPPING": 1} if self._stopping else {"RELOADING": 1}))
             watch.close()
             tailer.close()
             log.close()
@@ -307,7 +316,7 @@ class Daemon:
         fresh = setup.lock(setup.state_dir(state.parent))
         os.close(self._held)
         self._held = fresh
-        self._report(f"`{state}` was gone or replaced: taken anew")
+        self._report(f"`{state}` was gone or replaced: taken anew", Level.WARNING)
 
     def _wait_for_disk(self, pipeline: Pipeline) -> Callable[[OSError], None]:
         """Nothing may pass an alert that cannot be written: cursors stand still, the logs keep what is to come."""
@@ -364,7 +373,7 @@ class Housekeeping:
             rows = history.rows(self._settings.logs.dir, datetime.now(UTC) - USUAL_WITHIN, lambda _problem: None)
             self._usual = usual_usd((row.executor, row.metrics.cost_usd) for row in sessions(rows) if row.executor and row.metrics.cost_usd)
         except Exception as error:  # noqa: BLE001  # the watch goes on without it
-            self._report(f"rotation failed: {error}")
+            self._report(f"rotation failed: {error}", Level.ERROR)
 
 
 class Pace:
@@ -568,9 +577,14 @@ class _Loop:
             self._housekeeping.begin(now)
             if (usual := self._housekeeping.learnt()) is not None:
                 self._pipeline.engine.learn(usual)
-        if self._systemd.watchdog_s is not None and now >= self._next_sign:
-            self._next_sign = now + self._systemd.watchdog_s
-            self._systemd.send(WATCHDOG=1, STATUS=f"{self._pipeline.engine.attempts_live} attempts live, {self._pipeline.events} events")
+        if now >= self._next_sign:
+            self._next_sign = now + min(STATUS_S, self._systemd.watchdog_s or STATUS_S)
+            # From here and from no thread of its own: a loop that hangs must be missed.
+            self._systemd.send(WATCHDOG=1, STATUS=self._in_words())
+
+    def _in_words(self) -> str:
+        alerts = sum(self._pipeline.alerts_by_type.values())
+        return f"attempts live: {self._pipeline.engine.attempts_live:,}; events: {self._pipeline.events:,}; alerts: {alerts:,}"
 
     def _rate(self, now: float) -> float:
         self._pace.count(now, self._pipeline.events, datetime.now(UTC))

@@ -97,7 +97,7 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
         checks.append(Check("settings", "broken", str(error), error.hint or ""))
         defaults = Settings()
         if log_dir is not None:
-            defaults = msgspec.structs.replace(defaults, logs=msgspec.structs.replace(defaults.logs, dir=log_dir))
+            defaults = defaults.with_value("logs.dir", log_dir)
         loaded = Loaded(defaults, {}, ())
         roots, values = setup.roots(msgspec.structs.replace(loaded, origins=dict.fromkeys(KEYS, "default")), environ, home), []
     log_dir = roots[0].path
@@ -150,8 +150,7 @@ def _shown(value: object) -> str:
 
 
 def _value(settings: Settings, path: str) -> object:
-    section, _, name = path.partition(".")
-    value = getattr(getattr(settings, section), name)
+    value = settings.value(path)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -35,11 +35,12 @@ from agentwatch.notify.courier import Courier, Rates, enqueue
 from agentwatch.notify.feed import Batch, Feed
 from agentwatch.notify.journal import append
 from agentwatch.notify.outbox import KEPT_S, NAME, Outbox, is_damaged
-from agentwatch.settings import Loaded
+from agentwatch.settings import Loaded, secret
+from agentwatch.voice import Level, Report
 
 if TYPE_CHECKING:
     from agentwatch.apps.chat import Chat
-    from agentwatch.notify.telegram import Incoming
+    from agentwatch.notify.telegram import Incoming, Telegram
 
 LOOK_S = 0.1
 """How often the alert log is looked at: one `stat`. Half of what an alert waits on its way out."""
@@ -58,12 +59,39 @@ SHORTEST_POLL_S, POLL_AGAIN_S, POLL_REFUSED_S = 1.0, 5.0, 300.0
 
 LOCK = "notify.lock"
 
-Report = Callable[[str], None]
+WITH_RESTART = ("logs.dir",)
+"""Settings that hold from the start of the process to its end."""
+
 Loop = Callable[[], Coroutine[None, None, None]]
 
 
+async def serve(load: Callable[[], Loaded], environ: Mapping[str, str], report: Report, *, lifeline: int | None = None) -> int:
+    """Notify until SIGTERM, SIGINT or the end of what the descriptor `lifeline` reads; the exit code. SIGHUP reads the settings again.
+
+    What is on its way stands in the outbox: one notifier ends, and the next goes on with the other settings.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end(notifier: Notifier, descriptor: int) -> None:
+        loop.remove_reader(descriptor)
+        notifier.stop()
+
+    loaded: Loaded | None = load()
+    code = 0
+    while loaded is not None:
+        notifier = Notifier(loaded, environ, report, load=load)
+        if lifeline is not None:
+            loop.add_reader(lifeline, end, notifier, lifeline)
+        code = await notifier.run()
+        loaded = notifier.successor
+    return code
+
+
 class Notifier:
-    """One a log directory. `clock` gives seconds since the epoch; `rates` how fast chats may be sent to."""
+    """One a log directory. `clock` gives seconds since the epoch; `rates` how fast chats may be sent to; `load` the settings at a SIGHUP.
+
+    `successor` has the settings to go on with where it has ended for these.
+    """
 
     def __init__(
         self,
@@ -74,25 +102,23 @@ class Notifier:
         rates: Rates | None = None,
         clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
+        load: Callable[[], Loaded] | None = None,
     ) -> None:
         self._loaded = loaded
+        self._load = load
+        self.successor: Loaded | None = None
         self._environ = environ
         self._report = report
         self._clock = clock
         self._zone = zone
         self._log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         self._state = setup.state_dir(self._log_dir)
-        self._telegram = channels.telegram(loaded, environ)
+        self._telegram, self._outlets = _ways_out(loaded, environ)
         self._targets = channels.telegram_targets(loaded)
-        self._outlets = channels.others(loaded, environ)
-        if self._telegram is not None:
-            self._outlets.insert(0, channels.Outlet(self._telegram, self._targets))
-        if not (self._outlets or loaded.settings.webhook.url or loaded.settings.actions.commands or channels.has_callbacks(self._log_dir)):
-            raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=channels.HINT)
         self._held = setup.lock(self._state, LOCK, "notifies about")
         self._outbox, problem = Outbox.open(self._state / NAME)
         if problem:
-            report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again")
+            report(f"the notifier's memory is not used ({problem}) and set aside as `{NAME}.bad`: alerts of the last day are told again", Level.WARNING)
         self._feed = self._new_feed()
         # Until the log was read to its end once, however many pieces and starts that took.
         self._is_first = self._outbox.value("begun") is None
@@ -102,7 +128,7 @@ class Notifier:
         self._couriers: list[tuple[Courier, asyncio.Event]] = []
         self._chat: Chat | None = None
         self._actions = Actions(loaded, self._outbox, self._state, environ, report, clock, self._wake)
-        self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, report, clock)
+        self._posts = Posts(loaded, self._outbox, self._log_dir, self._state, environ, self._warn, clock)
         for outlet in self._outlets:
             courier = Courier(
                 self._outbox,
@@ -110,7 +136,7 @@ class Notifier:
                 channels.limits(loaded),
                 zone=zone,
                 chance=random.random,
-                tell=report,
+                tell=self._warn,
                 action_of=self._actions.offered,
                 bury=self._bury,
                 rates=rates or Rates(),
@@ -118,7 +144,7 @@ class Notifier:
             self._couriers.append((courier, asyncio.Event()))
 
     async def run(self) -> int:
-        """Until SIGTERM, SIGINT or `stop`; the exit code. What is on its way then is given a moment to be answered."""
+        """Until SIGTERM, SIGINT, `stop`, or a SIGHUP after which there are other settings; the exit code. What is on its way then is given a moment to be answered."""
         loop = asyncio.get_running_loop()
         asked: list[int] = []
 
@@ -128,6 +154,9 @@ class Notifier:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
+        reloads: set[asyncio.Task[None]] = set()
+        if (load := self._load) is not None:
+            loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(asyncio.create_task(self._reload(load))))
         self._report(f"notifying about {self._log_dir}: {', '.join(self._names())}")
         self._systemd.send(READY=1, STATUS=f"notifying about {self._log_dir}")
         self._actions.resume()
@@ -137,26 +166,49 @@ class Notifier:
         poll = asyncio.create_task(self._kept_up(self._poll))
         try:
             done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            self.stop()
+            self._end()
             poll.cancel()
             await asyncio.wait(tasks, timeout=LAST_ANSWER_S)
             for task in done - {stop}:
                 task.result()  # the error that ended it
         finally:
-            for task in (stop, poll, *tasks):
+            for task in (stop, poll, *reloads, *tasks):
                 task.cancel()
-            await asyncio.gather(stop, poll, *tasks, return_exceptions=True)
+            await asyncio.gather(stop, poll, *reloads, *tasks, return_exceptions=True)
             await self._close()
         return 130 if signal.SIGINT in asked else 0
 
     def stop(self) -> None:
-        """Ask it to end."""
+        """Ask it to end, and have no successor."""
+        self.successor = None
         self._systemd.send(STOPPING=1)
+        self._end()
+
+    def _end(self) -> None:
         self._stopping.set()
         self._caught_up.set()
         self._wake()
         self._posts.stop()
         self._actions.stop()
+
+    async def _reload(self, load: Callable[[], Loaded]) -> None:
+        """End for other settings, once the commands that run have ended: a reload must not interrupt a repair."""
+        try:
+            fresh = load()
+            _ways_out(fresh, self._environ)
+        except Exception as error:  # noqa: BLE001  # a mistake in a settings file must not silence everything
+            self._report(f"settings stay as they were: {error}", Level.ERROR)
+            return
+        fresh, said = setup.taken(fresh, self._loaded, WITH_RESTART)
+        self._report(said)
+        await self._actions.pause()
+        if not self._stopping.is_set():
+            self._systemd.reloading()
+            self.successor = fresh
+            self._end()
+
+    def _warn(self, text: str) -> None:
+        self._report(text, Level.WARNING)
 
     def _names(self) -> Iterator[str]:
         for outlet in self._outlets:
@@ -199,7 +251,7 @@ class Notifier:
         """Say so, once, and give it a moment; what was said."""
         said = f"{type(error).__name__}: {error}; trying again every {RETRY_S:g} s"
         if said != told:
-            self._report(said)
+            self._report(said, Level.ERROR)
         await self._pause(RETRY_S)
         return said
 
@@ -313,7 +365,7 @@ class Notifier:
                 found = await telegram.updates(offset)
             except UpdatesError as error:
                 if error.is_final:
-                    self._report(f"taps and commands are not fetched: {error}; alerts are sent all the same")
+                    self._report(f"taps and commands are not fetched: {error}; alerts are sent all the same", Level.ERROR)
                 await self._pause(POLL_REFUSED_S if error.is_final else POLL_AGAIN_S)
                 continue
             for update in found:
@@ -333,7 +385,7 @@ class Notifier:
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001
-            self._report(f"a tap or command could not be carried out: {type(error).__name__}: {error}")
+            self._report(f"a tap or command could not be carried out: {type(error).__name__}: {error}", Level.ERROR)
 
     # ---------------------------------------------------------------------------------------------------- weekly report
 
@@ -358,6 +410,18 @@ class Notifier:
                 forget_at = now + FORGET_S
             self._systemd.send(WATCHDOG=1)
             await self._pause(min(HOLD_S, self._systemd.watchdog_s or HOLD_S))
+
+
+def _ways_out(loaded: Loaded, environ: Mapping[str, str]) -> "tuple[Telegram | None, list[channels.Outlet]]":
+    """The bot, and all channels, it among them. Raises SettingsError where they cannot be used, or nobody is to be notified at all."""
+    telegram = channels.telegram(loaded, environ)
+    outlets = channels.others(loaded, environ)
+    if telegram is not None:
+        outlets.insert(0, channels.Outlet(telegram, channels.telegram_targets(loaded)))
+    if not (outlets or loaded.settings.webhook.url or loaded.settings.actions.commands or channels.has_callbacks(Path(os.path.realpath(loaded.settings.logs.dir)))):
+        raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=channels.HINT)
+    secret(channels.WEBHOOK_SECRET, environ)
+    return telegram, outlets
 
 
 def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterator[tuple[int, Alert]]:

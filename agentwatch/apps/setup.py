@@ -11,13 +11,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+import msgspec
+
 from agentwatch.apps.holder import STATE_DIR
 from agentwatch.core.alerts import RECOMMENDATIONS
 from agentwatch.core.limits import Limits, Override
 from agentwatch.errors import AlreadyRunningError, SettingsError, StorageError
 from agentwatch.formats.registry import CONTAINERS, FORMATS, Container
 from agentwatch.model import Cursor, Fault
-from agentwatch.settings import Loaded
+from agentwatch.settings import KEYS, Loaded
 from agentwatch.sources.tailer import Tailer
 from agentwatch.sources.tree import Root
 
@@ -72,7 +74,7 @@ def limits(loaded: Loaded) -> Limits:
 
     Raises SettingsError for a type of alert that does not exist.
     """
-    values = {path: getattr(getattr(loaded.settings, path.partition(".")[0]), path.partition(".")[2]) for path in _LIMITS}
+    values = {path: loaded.settings.value(path) for path in _LIMITS}
     overrides = tuple(
         Override(**{one.kind: one.pattern}, limits=_fields(one.values, one.values, f"`{one.kind}.{one.pattern}.alerts.off` from {one.origin}"))
         for one in loaded.overrides
@@ -87,6 +89,22 @@ def _fields(values: Mapping[str, Any], explicit: Iterable[str], where: str) -> d
         raise SettingsError(f"{where}: there is no type of alert `{unknown[0]}`", hint=f"known are {', '.join(RECOMMENDATIONS)}")
     fields = {_LIMITS[path][0]: _LIMITS[path][1](value) for path, value in values.items()}
     return fields | {_EXPLICIT[path]: True for path in explicit if path in _EXPLICIT}
+
+
+def taken(fresh: Loaded, before: Loaded, with_restart: Iterable[str]) -> tuple[Loaded, str]:
+    """What of settings that were read again holds from now on, and what to say of it: those named `with_restart` stay as they were."""
+    changed = [path for path in KEYS if fresh.settings.value(path) != before.settings.value(path)]
+    kept = [path for path in changed if path in with_restart]
+    settings = fresh.settings
+    for path in kept:
+        settings = settings.with_value(path, before.settings.value(path))
+    names = [f"`{path}`" for path in changed if path not in kept]
+    names += [f"`[{one.kind}.{one.pattern}]`" for one in (*fresh.overrides, *before.overrides) if one not in fresh.overrides or one not in before.overrides]
+    said = f"settings read again, changed: {', '.join(dict.fromkeys(names)) or 'nothing'}"
+    if kept:
+        said += f"; with a restart only: {', '.join(f'`{path}`' for path in kept)}"
+    origins = {**fresh.origins, **{path: before.origins[path] for path in kept}}
+    return msgspec.structs.replace(fresh, settings=settings, origins=origins), said
 
 
 def roots(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> tuple[Root, ...]:

@@ -1,16 +1,17 @@
 """`agentwatch run --with-notify`: the notifier as a child of the daemon, started again when it ends. Its death is never the daemon's."""
 
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from agentwatch.core.notices import backoff
+from agentwatch.voice import Level, Report
 
 LONGEST_PAUSE_S = 300.0
 WELL_S = 60.0
@@ -22,10 +23,10 @@ END_S = 8.0
 class Supervised:
     """While this context lasts there is a notifier. It ends with its standard input, so that it survives no daemon that was killed."""
 
-    def __init__(self, log_dir: Path | None, config: Path | None, environ: Mapping[str, str], report: Callable[[str], None]) -> None:
+    def __init__(self, options: Mapping[str, object], environ: Mapping[str, str], report: Report) -> None:
         # -P: a folder `agentwatch` in the working directory is not this program.
         self._command = [sys.executable, "-P", "-m", "agentwatch", "notify", "--until-stdin-ends"]
-        for option, value in (("--log-dir", log_dir), ("--config", config)):
+        for option, value in options.items():
             self._command += [option, str(value)] if value is not None else []
         # Its signs of life would be taken for the daemon's.
         self._environ = {name: value for name, value in environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")}
@@ -51,6 +52,12 @@ class Supervised:
                 child.kill()
         self._thread.join()
 
+    def reload(self) -> None:
+        """Have it read its settings again."""
+        with self._lock:
+            if self._child is not None:
+                self._child.send_signal(signal.SIGHUP)
+
     def _supervise(self) -> None:
         failures = 0
         while not self._stopping.is_set():
@@ -67,7 +74,7 @@ class Supervised:
                 return
             failures = 1 if time.monotonic() - started > WELL_S else failures + 1
             pause_s = backoff(failures, random.random(), most_s=LONGEST_PAUSE_S)  # noqa: S311  # jitter
-            self._report(f"the notifier ended with {code}; started again in {pause_s:.0f} s; alerts go on being written")
+            self._report(f"the notifier ended with {code}; started again in {pause_s:.0f} s; alerts go on being written", Level.WARNING)
             self._stopping.wait(pause_s)
 
     def _start(self) -> subprocess.Popen[bytes] | None:

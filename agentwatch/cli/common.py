@@ -2,10 +2,13 @@
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentwatch.cli.options import home
+from agentwatch import voice
+from agentwatch.cli.options import LogFormat, home
+from agentwatch.voice import Level
 
 if TYPE_CHECKING:
     from agentwatch.settings import Loaded
@@ -25,13 +28,25 @@ def as_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def say(text: str) -> None:
+_log_format = LogFormat.TEXT
+
+
+def say_as(log_format: LogFormat) -> None:
+    """How `say` speaks from here on, and what becomes of errors: for the services, whose messages a program may read."""
+    global _log_format  # noqa: PLW0603  # one stderr, one way to speak on it
+    _log_format = log_format
+
+
+def say(text: str, level: Level = Level.INFO, /) -> None:
     """A line on stderr, past the buffer: a daemon whose messages go to a full disk goes on, and keeps nothing of them for later.
 
-    Raises BrokenPipeError.
+    With its level where stderr is the journal. Raises BrokenPipeError.
     """
+    fd = sys.stderr.fileno()
+    as_json = _log_format is LogFormat.JSON
+    line = voice.for_programs(text, level, datetime.now(UTC)) if as_json else f"{text}\n".encode(sys.stderr.encoding, "backslashreplace")
     try:
-        os.write(sys.stderr.fileno(), f"{text}\n".encode(sys.stderr.encoding, "backslashreplace"))
+        os.write(fd, voice.for_journal(line, level) if voice.is_journal(fd, os.environ) else line)
     except BrokenPipeError:
         raise
     except OSError:

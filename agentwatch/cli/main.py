@@ -21,13 +21,14 @@ from agentwatch.cli import notify as notify_
 from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import load, say, say_as
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
-from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment, since
+from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples, home, moment, since
 from agentwatch.cli.rules import rules_app
 from agentwatch.cli.runs import runs_app
 from agentwatch.errors import AgentwatchError, UsageError
+from agentwatch.voice import Level
 
 if TYPE_CHECKING:
     pass
@@ -100,12 +101,14 @@ def run(
         str | None, typer.Option("--until", metavar="TIME", help="With --once: where the clock ends (ISO 8601). [default: the newest event]")
     ] = None,
     with_notify: Annotated[bool, typer.Option("--with-notify", help="Start `agentwatch notify` too, and again when it ends.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> int:
     """Watch until Ctrl-C or SIGTERM.
 
     In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
     SIGHUP reads the settings again.
     """
+    say_as(log_format)
     gc.disable()  # as in `__main__`
     from agentwatch.apps import daemon
 
@@ -126,8 +129,8 @@ def run(
         return watching.run()
     from agentwatch.apps.supervise import Supervised
 
-    with Supervised(log_dir, config, os.environ, say):
-        return watching.run()
+    with Supervised({"--log-dir": log_dir, "--config": config, "--log-format": log_format}, os.environ, say) as notifier:
+        return watching.run(on_reload=notifier.reload)
 
 
 @app.command(
@@ -284,9 +287,9 @@ def _forget_output() -> None:
 
 
 def _refuse(message: str, hint: str | None, code: int) -> int:
-    say(f"error: {message}")
+    say(f"error: {message}", Level.ERROR)
     if hint:
-        say(f"\nhint: {hint}")
+        say(f"\nhint: {hint}", Level.ERROR)
     return code
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
-from agentwatch.cli.options import AsJson, Config, LogDir, examples
+from agentwatch.cli.common import load, say, say_as
+from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples
 from agentwatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,34 +30,24 @@ def notify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent now; send, run and remember nothing.")] = False,
     as_json: AsJson = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> int:
     """Tell people about alerts, until Ctrl-C or SIGTERM.
 
     Telegram, web addresses, commands and, with the extra `apprise`, other services. No alert is lost, whatever happens to the network or to the process: docs/notifications.md.
+    SIGHUP reads the settings again.
     """
-    loaded = load(log_dir, config)
+    say_as(log_format)
     if dry_run:
-        _preview(loaded, as_json=as_json)
+        _preview(load(log_dir, config), as_json=as_json)
         return 0
     if as_json:
         raise UsageError("`--json` says how `--dry-run` prints", hint="add `--dry-run`")
     import asyncio
 
-    from agentwatch.apps.notify import Notifier
+    from agentwatch.apps.notify import serve
 
-    async def run() -> int:
-        notifier = Notifier(loaded, os.environ, say)
-        if until_stdin_ends:
-            loop = asyncio.get_running_loop()
-
-            def end() -> None:
-                loop.remove_reader(0)
-                notifier.stop()
-
-            loop.add_reader(0, end)
-        return await notifier.run()
-
-    return asyncio.run(run())
+    return asyncio.run(serve(lambda: load(log_dir, config), os.environ, say, lifeline=0 if until_stdin_ends else None))
 
 
 def _preview(loaded: "Loaded", *, as_json: bool) -> None:

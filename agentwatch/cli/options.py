@@ -1,6 +1,7 @@
 """What several commands take on the command line, and how it is understood."""
 
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,16 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+class LogFormat(StrEnum):
+    """How a service says what it does."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 LogDir = Annotated[Path | None, typer.Option("--log-dir", parser=path, metavar="DIR", help="The log directory. [default: .cache/agent-work-logs]")]
 Config = Annotated[Path | None, typer.Option("--config", parser=path, metavar="FILE", help="A settings file that is trusted. [env: AGENTWATCH_CONFIG]")]
+LogFormatOption = Annotated[LogFormat, typer.Option("--log-format", help="How messages are written to stderr; the journal gets their levels in either.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

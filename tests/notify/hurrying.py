@@ -12,9 +12,13 @@ from agentwatch.settings import load
 AT_ONCE = (1_000_000, 1e-9)
 
 
+def say(text, level=None):
+    print(text, file=sys.stderr, flush=True)
+
+
 async def main():
     loaded = load(cwd=Path.cwd(), environ=os.environ, home=None)
-    return await Notifier(loaded, os.environ, lambda text: print(text, file=sys.stderr, flush=True), rates=Rates(AT_ONCE, AT_ONCE, AT_ONCE)).run()
+    return await Notifier(loaded, os.environ, say, rates=Rates(AT_ONCE, AT_ONCE, AT_ONCE)).run()
 
 
 if __name__ == "__main__":
