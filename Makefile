@@ -6,7 +6,7 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture soak newcomer e2e-agents fuzz lock reference screenshots docs dist prices clean
+.PHONY: help run demo test check bench torture soak newcomer e2e-agents systemd fuzz audit lock reference screenshots docs dist prices clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ demo: .venv/run.stamp ## show alerts on recorded material, in a scratch director
 	@exec $(BIN)/agentwatch demo
 
 test: .venv/dev.stamp ## run the tests
-	$(BIN)/pytest -n 2 -m "not torture and not agents and not newcomer"
+	$(BIN)/pytest -n 2 -m "not torture and not agents and not newcomer and not systemd"
 
 check: .venv/dev.stamp ## lint, formatting, types
 	$(BIN)/ruff check $(SOURCES)
@@ -40,10 +40,18 @@ newcomer: .venv/dev.stamp ## do what the README says, in a fresh clone and an em
 e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code and Codex themselves, against a model on loopback, and drive the MCP tools by its inspector; needs npm
 	$(BIN)/pytest -m agents
 
+systemd: .venv/dev.stamp ## run the services under a systemd of their own, in a container; needs root and systemd-nspawn
+	$(BIN)/pytest -m systemd
+
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
 	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
-	for target in lines formats wholes; do mkdir -p .cache/fuzz/$$target && \
+	for target in lines formats wholes outside; do mkdir -p .cache/fuzz/$$target && \
 		$(BIN)/python -m fuzz.$$target .cache/fuzz/$$target fuzz/seeds/$$target $$(find tests/formats/golden -mindepth 1 -type d) -max_len=8192 -max_total_time=600 -timeout=60 || exit 1; done
+
+audit: .venv/dev.stamp ## ask for known holes in the pinned packages; needs PyPI's advisories
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip --quiet --disable-pip-version-check install pip-audit
+	.cache/audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements/run.txt
 
 lock: .venv/dev.stamp ## pin all dependencies anew, with hashes
 	$(COMPILE) --output-file requirements/run.txt pyproject.toml requirements/run.in

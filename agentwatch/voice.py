@@ -24,7 +24,7 @@ class Report(Protocol):
 
 def for_programs(text: str, level: Level, at: datetime) -> bytes:
     """One JSON object a line: `timestamp` (UTC), `level`, `message`."""
-    said = {"timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level.name.lower(), "message": text.strip()}
+    said = {"timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level.name.lower(), "message": text}
     return json.dumps(said).encode() + b"\n"
 
 

@@ -102,6 +102,19 @@ def others(loaded: Loaded, environ: Mapping[str, str]) -> list[Outlet]:
     ]
 
 
+def ways_out(loaded: Loaded, environ: Mapping[str, str]) -> "tuple[Telegram | None, list[Outlet]]":
+    """The bot, and all channels, it among them. Raises SettingsError where they cannot be used, or nobody is to be notified at all."""
+    bot = telegram(loaded, environ)
+    outlets = others(loaded, environ)
+    if bot is not None:
+        outlets.insert(0, Outlet(bot, telegram_targets(loaded)))
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    if not (outlets or loaded.settings.webhook.url or loaded.settings.actions.commands or has_callbacks(log_dir)):
+        raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=HINT)
+    secret(WEBHOOK_SECRET, environ)
+    return bot, outlets
+
+
 def _digest(address: str) -> str:
     """Stands for an address that must be shown to nobody."""
     return blake2b(address.encode(), digest_size=4).hexdigest()

@@ -1,6 +1,8 @@
 """`agentwatch doctor`: what is configured, what would be watched, what is wrong and how to mend it. Changes nothing."""
 
 import os
+import platform
+import pwd
 import resource
 import shutil
 import sys
@@ -8,19 +10,22 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from agentwatch import checkpoint
+from agentwatch import __version__, checkpoint
 from agentwatch.alert_log import NAME as ALERTS
-from agentwatch.apps import channels, setup
-from agentwatch.apps.holder import STATE_DIR
+from agentwatch.apps import alerts, channels, service, setup
+from agentwatch.apps.holder import STATE_DIR, holder_of
+from agentwatch.apps.posts import DEAD_LETTERS
 from agentwatch.apps.status import Health, look
 from agentwatch.apps.wholes import Wholes
-from agentwatch.errors import SettingsError, StorageError
+from agentwatch.core.alerts import span
+from agentwatch.errors import AgentwatchError, SettingsError, StorageError
 from agentwatch.formats.registry import recognise
 from agentwatch.settings import KEYS, Loaded, Settings, secret
 from agentwatch.sources.tree import Root, Seen, shown, walk
@@ -28,7 +33,12 @@ from agentwatch.sources.watch import Watch
 from agentwatch.ui.page import Block, Style, Table, Word, para
 
 LEAST_FREE_BYTES, LITTLE_FREE_BYTES = 50_000_000, 1_000_000_000
+LEAST_FREE_FILES = 1_000
 LEAST_OPEN_FILES = 256
+MOST_AHEAD_S = 120.0
+"""A file of so far in the future was not written by a clock that agrees with ours."""
+
+NOTIFIER_LOCK = "notify.lock"
 RECOGNISE_BYTES = 1 << 16
 MOST_RECOGNISED = 200
 """Of the log directory's files so many, the newest, are looked into for their format."""
@@ -103,12 +113,17 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
     log_dir = roots[0].path
     places = [_place(root, _known_formats(log_dir)) for root in roots]
     places += _wholes(loaded, environ, home, {place.path: place for place in places})
+    checks.append(Check("python", "ok", f"agentwatch {__version__} on Python {platform.python_version()}, {platform.system()} {platform.release()}"))
     checks += _daemon(log_dir)
+    checks += _services(environ, home)
+    checks += _alerts(log_dir)
     checks += _permissions(log_dir, places)
     checks += _space(log_dir)
+    checks.append(_clock(log_dir, places))
     checks += _limits(sum(place.directories for place in places), roots)
     checks += _programs(environ)
     checks.append(_notifications(loaded, environ))
+    checks += _notifier(loaded, log_dir)
     return Report(settings=values, settings_files=[str(path) for path in loaded.files], places=places, checks=checks)
 
 
@@ -235,6 +250,85 @@ def _checkpoint(health: Health, path: Path) -> Check:
     return Check("checkpoint", "ok", f"of {health.saved_at:%Y-%m-%d %H:%M:%S}Z, {health.events_total:,} events, {len(health.files):,} files")
 
 
+def _services(environ: Mapping[str, str], home: Path | None) -> Iterator[Check]:
+    """What systemd says of units of ours. Nothing where there is no systemd."""
+    found = service.places(environ, home)
+    if not found and service.BOOTED.is_dir():
+        yield Check("service", "ok", "not installed: `agentwatch service install` keeps it running")
+    for place in found:
+        try:
+            states = service.states(place)
+        except StorageError as error:
+            yield Check("service", "warning", str(error), error.hint or "")
+            continue
+        flag = "--user " if place.manager == "user" else ""
+        for one in states:
+            if one.state == "failed":
+                remedy = f"see `journalctl {flag}-u {one.unit}`, then `systemctl {flag}restart {one.unit}`"
+                yield Check("service", "broken", f"`{one.unit}` has failed: {one.problem}", remedy)
+            elif one.state == "stopped":
+                yield Check("service", "warning", f"`{one.unit}` does not run", f"run `systemctl {flag}start {one.unit}`")
+            else:
+                again = f", started again {one.restarts} times" if one.restarts else ""
+                yield Check("service", "ok", f"`{one.unit}` is {one.state}{again}")
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        if place.manager == "user" and not service.lingers(name):
+            yield Check("service", "warning", "ends when you log out", "run `loginctl enable-linger`")
+
+
+def _alerts(log_dir: Path) -> Iterator[Check]:
+    """Of the last day, and the last one of all."""
+    try:
+        found = alerts.read(log_dir)
+    except AgentwatchError as error:
+        yield Check("alerts", "broken", str(error), error.hint or "see `agentwatch alerts`")
+        return
+    if not found:
+        yield Check("alerts", "ok", "none so far")
+        return
+    now = datetime.now(UTC)
+    at = alerts.moment(found[-1]) or now
+    lately = sum((alerts.moment(one) or now) > now - timedelta(days=1) for one in found)
+    about = f"{found[-1]['type']} of {shown(str(found[-1].get('attempt_id', '?')))}"
+    yield Check("alerts", "ok", f"{lately:,} in the last day, {len(found):,} in all; the last {span(max(now - at, timedelta()))} ago: {about}")
+
+
+def _clock(log_dir: Path, places: list[Place]) -> Check:
+    """By what was written in the future: the only thing that a machine can know of its clock without asking another."""
+    now = datetime.now(UTC).timestamp()
+    ahead = 0.0
+    for path in (*(path for place in places for path in place.newest.values()), str(log_dir / STATE_DIR / checkpoint.NAME)):
+        with suppress(OSError, ValueError):
+            ahead = max(ahead, Path(path).stat().st_mtime - now)
+    if ahead > MOST_AHEAD_S:
+        remedy = "set the clock (`timedatectl set-ntp true`), or that of the machine that writes the logs"
+        return Check("clock", "warning", f"the newest log was written {ahead:,.0f} s from now", remedy)
+    return Check("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z, and no log is of the future")
+
+
+def _notifier(loaded: Loaded, log_dir: Path) -> Iterator[Check]:
+    """Whether anybody carries the alerts out, and what could not be."""
+    state = log_dir / STATE_DIR
+    try:
+        pid = holder_of(state, NOTIFIER_LOCK)
+    except StorageError:
+        return  # told with the permissions
+    settings = loaded.settings
+    if pid is not None:
+        yield Check("notifier", "ok", f"runs, pid {pid}")
+    elif loaded.origins and (settings.telegram.chats or settings.telegram.routes or settings.webhook.url or settings.actions.commands):
+        yield Check(
+            "notifier",
+            "warning",
+            "does not run: alerts wait",
+            "start it with `agentwatch notify`, or have `agentwatch service install --notify` keep it running",
+        )
+    with suppress(OSError):
+        given_up = (state / DEAD_LETTERS).read_bytes().count(b"\n")
+        if given_up:
+            yield Check("notifier", "warning", f"{given_up:,} messages were given up", f"see `{state / DEAD_LETTERS}`, and delete it when that is dealt with")
+
+
 def _notifications(loaded: Loaded, environ: Mapping[str, str]) -> Check:
     """Who would be told, without asking whether they can be reached: that is what `--send-test` does."""
     try:
@@ -269,8 +363,12 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
     if state.is_symlink() or (state.exists() and not state.is_dir()):
         what = "a symbolic link" if state.is_symlink() else "no directory"
         yield Check("state directory", "broken", f"`{state}` is {what}", "move it away: the daemon makes it")
-    elif state.exists() and state.stat().st_mode & 0o022:
-        yield Check("state directory", "broken", f"`{state}` can be written by others (mode {state.stat().st_mode & 0o777:o})", f"run `chmod 700 {state}`")
+    elif state.exists():
+        try:
+            setup.state_dir(log_dir)
+        except StorageError as error:
+            yield Check("state directory", "broken", str(error), error.hint or "")
+    yield from _readable_by_others(log_dir)
     for place in places:
         if place.unreadable:
             yield Check(
@@ -278,10 +376,21 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
             )
 
 
+def _readable_by_others(log_dir: Path) -> Iterator[Check]:
+    """Logs hold what agents read and wrote: more than is meant for everybody."""
+    found = [path for path in (log_dir, log_dir / ALERTS, log_dir / "agent-work-stream.jsonl") if path.exists() and path.stat().st_mode & 0o007]
+    if found and log_dir.is_dir() and log_dir.stat().st_mode & 0o005:
+        names = " ".join(str(path) for path in found)
+        yield Check("privacy", "warning", f"other users of this machine may read {', '.join(f'`{path}`' for path in found)}", f"run `chmod o-rwx {names}`")
+
+
 def _space(log_dir: Path) -> Iterator[Check]:
     base = next(path for path in (log_dir, *log_dir.parents) if path.exists())
     free = shutil.disk_usage(base).free
     found = f"{free / 1e9:,.1f} GB free under `{base}`"
+    stat = os.statvfs(base)
+    if stat.f_files and stat.f_favail < LEAST_FREE_FILES:  # some file systems count no files
+        yield Check("disk", "broken", f"room for {stat.f_favail:,} more files under `{base}`", "delete some: `df -i` shows where they are")
     if free >= LITTLE_FREE_BYTES:
         yield Check("disk", "ok", found)
         return

@@ -9,10 +9,10 @@ from agentwatch.errors import StorageError
 STATE_DIR = ".agentwatch"
 
 
-def holder_of(state: Path) -> int | None:
-    """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it."""
+def holder_of(state: Path, name: str = "lock") -> int | None:
+    """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it. Raises StorageError where this user may not look."""
     try:
-        fd = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(state / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -28,19 +28,19 @@ from agentwatch.apps.posts import DEAD_LETTERS, Posts
 from agentwatch.apps.weekly import WeeklyReport
 from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Wait, received
-from agentwatch.errors import AgentwatchError, SettingsError, StorageError
+from agentwatch.errors import AgentwatchError, StorageError
 from agentwatch.model import Alert
 from agentwatch.notify.channel import Job
 from agentwatch.notify.courier import Courier, Rates, enqueue
 from agentwatch.notify.feed import Batch, Feed
 from agentwatch.notify.journal import append
 from agentwatch.notify.outbox import KEPT_S, NAME, Outbox, is_damaged
-from agentwatch.settings import Loaded, secret
+from agentwatch.settings import Loaded
 from agentwatch.voice import Level, Report
 
 if TYPE_CHECKING:
     from agentwatch.apps.chat import Chat
-    from agentwatch.notify.telegram import Incoming, Telegram
+    from agentwatch.notify.telegram import Incoming
 
 LOOK_S = 0.1
 """How often the alert log is looked at: one `stat`. Half of what an alert waits on its way out."""
@@ -111,9 +111,9 @@ class Notifier:
         self._report = report
         self._clock = clock
         self._zone = zone
+        self._telegram, self._outlets = channels.ways_out(loaded, environ)
         self._log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         self._state = setup.state_dir(self._log_dir)
-        self._telegram, self._outlets = _ways_out(loaded, environ)
         self._targets = channels.telegram_targets(loaded)
         self._held = setup.lock(self._state, LOCK, "notifies about")
         self._outbox, problem = Outbox.open(self._state / NAME)
@@ -195,7 +195,7 @@ class Notifier:
         """End for other settings, once the commands that run have ended: a reload must not interrupt a repair."""
         try:
             fresh = load()
-            _ways_out(fresh, self._environ)
+            channels.ways_out(fresh, self._environ)
         except Exception as error:  # noqa: BLE001  # a mistake in a settings file must not silence everything
             self._report(f"settings stay as they were: {error}", Level.ERROR)
             return
@@ -410,18 +410,6 @@ class Notifier:
                 forget_at = now + FORGET_S
             self._systemd.send(WATCHDOG=1)
             await self._pause(min(HOLD_S, self._systemd.watchdog_s or HOLD_S))
-
-
-def _ways_out(loaded: Loaded, environ: Mapping[str, str]) -> "tuple[Telegram | None, list[channels.Outlet]]":
-    """The bot, and all channels, it among them. Raises SettingsError where they cannot be used, or nobody is to be notified at all."""
-    telegram = channels.telegram(loaded, environ)
-    outlets = channels.others(loaded, environ)
-    if telegram is not None:
-        outlets.insert(0, channels.Outlet(telegram, channels.telegram_targets(loaded)))
-    if not (outlets or loaded.settings.webhook.url or loaded.settings.actions.commands or channels.has_callbacks(Path(os.path.realpath(loaded.settings.logs.dir)))):
-        raise SettingsError("nobody is to be notified: no chat, no web address, no command", hint=channels.HINT)
-    secret(channels.WEBHOOK_SECRET, environ)
-    return telegram, outlets
 
 
 def fresh(outbox: Outbox, batch: Batch, now: float, *, is_first: bool) -> Iterator[tuple[int, Alert]]:

@@ -37,11 +37,20 @@ def say_as(log_format: LogFormat) -> None:
     _log_format = log_format
 
 
+def report(text: str, level: Level = Level.INFO, /) -> None:
+    """`say` for what a service tells of logs: one line, whatever a file is called. Raises BrokenPipeError."""
+    from agentwatch.core.text import clean
+
+    say(clean(text), level)
+
+
 def say(text: str, level: Level = Level.INFO, /) -> None:
     """A line on stderr, past the buffer: a daemon whose messages go to a full disk goes on, and keeps nothing of them for later.
 
     With its level where stderr is the journal. Raises BrokenPipeError.
     """
+    if not text and _log_format is LogFormat.JSON:
+        return
     fd = sys.stderr.fileno()
     as_json = _log_format is LogFormat.JSON
     line = voice.for_programs(text, level, datetime.now(UTC)) if as_json else f"{text}\n".encode(sys.stderr.encoding, "backslashreplace")

@@ -21,12 +21,13 @@ from agentwatch.cli import notify as notify_
 from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say, say_as
+from agentwatch.cli.common import load, report, say, say_as
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
-from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples, home, moment, since
+from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples, home, moment, path, since
 from agentwatch.cli.rules import rules_app
 from agentwatch.cli.runs import runs_app
+from agentwatch.cli.service import service_app
 from agentwatch.errors import AgentwatchError, UsageError
 from agentwatch.voice import Level
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 ORDER = (
     *("run", "notify", "tail", "alerts", "issues", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
-    *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "demo"),
+    *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "service", "demo"),
 )
 """Of the commands in the help: what is used first stands first."""
 
@@ -68,6 +69,7 @@ app.add_typer(rules_app)
 app.add_typer(runs_app)
 app.add_typer(log_app)
 app.add_typer(hooks_app)
+app.add_typer(service_app)
 
 
 @app.callback(invoke_without_command=True)
@@ -121,15 +123,15 @@ def run(
         raise UsageError("`--with-notify` is for a daemon", hint="leave out `--once`, or call `agentwatch notify` afterwards")
     if once:
         loaded = load(log_dir, config)
-        fresh = daemon.once(loaded, os.environ, home(), end, say)
+        fresh = daemon.once(loaded, os.environ, home(), end, report)
         say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
         return 0
-    watching = daemon.Daemon(lambda: load(log_dir, config), os.environ, home(), say)
+    watching = daemon.Daemon(lambda: load(log_dir, config), os.environ, home(), report)
     if not with_notify:
         return watching.run()
     from agentwatch.apps.supervise import Supervised
 
-    with Supervised({"--log-dir": log_dir, "--config": config, "--log-format": log_format}, os.environ, say) as notifier:
+    with Supervised({"--log-dir": log_dir, "--config": config, "--log-format": log_format}, os.environ, report) as notifier:
         return watching.run(on_reload=notifier.reload)
 
 
@@ -156,33 +158,51 @@ def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     return 0 if health.running else 1
 
 
-@app.command(epilog=examples("agentwatch doctor", "agentwatch doctor --send-test", "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"))
+@app.command(
+    epilog=examples(
+        "agentwatch doctor",
+        "agentwatch doctor --online --send-test",
+        "agentwatch doctor --bundle bundle.tar.gz      for whoever helps you",
+        "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'",
+    )
+)
 def doctor(
     *,
     log_dir: LogDir = None,
     config: Config = None,
     send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message to everybody who is to be notified.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="See whether Telegram, the web address and the language model can be reached.")] = False,
+    bundle: Annotated[Path | None, typer.Option("--bundle", parser=path, metavar="FILE", help="Write a redacted support bundle (tar.gz), too.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """What is wrong, and how to mend it.
 
-    Settings and where each value comes from, what would be watched, limits, permissions, disk. Changes nothing. Exits 1 when something is broken, 2 when the settings cannot be used.
+    Settings and where each value comes from, what would be watched, services, alerts, limits, permissions, disk, clock. Changes nothing. Exits 1 when something is broken, 2 when the settings cannot be used.
     """
     from agentwatch.apps.doctor import examine, page
     from agentwatch.ui.page import show
 
-    report = examine(lambda: load(log_dir, config), log_dir, os.environ, home())
+    found = examine(lambda: load(log_dir, config), log_dir, os.environ, home())
     if send_test:
         import asyncio
 
         from agentwatch.apps.sendtest import send_test as send
 
-        report.checks += asyncio.run(send(load(log_dir, config), os.environ))
+        found.checks += asyncio.run(send(load(log_dir, config), os.environ))
+    if online and found.settings:
+        from agentwatch.apps.reach import reach
+
+        found.checks += reach(load(log_dir, config), os.environ)
+    if bundle is not None:
+        from agentwatch.apps.bundle import save
+
+        names = save(bundle, found, Path(found.places[0].path), os.environ, home())
+        say(f"{bundle}: {', '.join(names)}; look through it before you hand it on")
     if as_json:
-        print(json_text(report))
+        print(json_text(found))
     else:
-        show(page(report), sys.stdout)
-    return report.exit_code
+        show(page(found), sys.stdout)
+    return found.exit_code
 
 
 @app.command(
@@ -213,7 +233,7 @@ def alerts(
 
     directory = load(log_dir, config).settings.logs.dir
     run_id = resolve(directory, run, os.environ)
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, run=run_id, tell=say)
+    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, run=run_id, tell=report)
     if not found:
         of_run = f" of run {run_id}" if run_id else ""
         say(f"no such alerts{of_run} in {directory}" if after or types or attempt else f"no alerts{of_run} in {directory}")
@@ -287,9 +307,10 @@ def _forget_output() -> None:
 
 
 def _refuse(message: str, hint: str | None, code: int) -> int:
-    say(f"error: {message}", Level.ERROR)
+    report(f"error: {message}", Level.ERROR)
     if hint:
-        say(f"\nhint: {hint}", Level.ERROR)
+        say("")
+        report(f"hint: {hint}", Level.ERROR)
     return code
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say, say_as
+from agentwatch.cli.common import load, report, say, say_as
 from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples
 from agentwatch.errors import UsageError
 
@@ -47,7 +47,7 @@ def notify(
 
     from agentwatch.apps.notify import serve
 
-    return asyncio.run(serve(lambda: load(log_dir, config), os.environ, say, lifeline=0 if until_stdin_ends else None))
+    return asyncio.run(serve(lambda: load(log_dir, config), os.environ, report, lifeline=0 if until_stdin_ends else None))
 
 
 def _preview(loaded: "Loaded", *, as_json: bool) -> None:

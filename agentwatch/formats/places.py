@@ -9,6 +9,23 @@ from pathlib import Path
 Places = Callable[[Mapping[str, str], Path], list[Path]]
 """The folders of an agent by the environment and the user's home."""
 
+VARIABLES = (
+    "AMP_DATA_DIR",
+    "CLAUDE_CONFIG_DIR",
+    "CODEX_HOME",
+    "COPILOT_HOME",
+    "GEMINI_CLI_HOME",
+    "KIMI_CODE_HOME",
+    "OPENHANDS_CONVERSATIONS_DIR",
+    "PI_CODING_AGENT_DIR",
+    "PI_CODING_AGENT_SESSION_DIR",
+    "QWEN_HOME",
+    "QWEN_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+)
+"""All of these variables: what a service, which has no shell's environment, must be given."""
+
 CLINE_EXTENSIONS = {"saoudrizwan.claude-dev": "CLINE", "rooveterinaryinc.roo-cline": "ROO"}
 """The editor's extensions that write what Cline does, each with the executor that it is."""
 

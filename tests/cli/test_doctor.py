@@ -1,9 +1,12 @@
 """`agentwatch doctor` on healthy and on broken machines."""
 
 import os
+import time
 
 import orjson
 import pytest
+
+from agentwatch import __version__
 
 
 def doctor(place, *arguments, **environ):
@@ -163,3 +166,44 @@ def test_it_finds_the_running_daemon(place, daemon):
     """Who asks why nothing comes learns whether anything watches."""
     _, report = doctor(place)
     assert checks(report)["daemon"]["found"] == f"runs, pid {daemon.pid}"
+
+
+def test_the_last_alerts_are_told(place, errors):
+    """How many, and what the newest was about."""
+    place.write(*(errors(minute) for minute in range(4)))
+    place.run("run", "--once")
+    _, report = doctor(place)
+    assert checks(report)["alerts"]["found"].startswith("0 in the last day, 1 in all; the last ")
+    assert "error_loop of a-1" in checks(report)["alerts"]["found"]
+
+
+def test_a_log_of_the_future_is_a_wrong_clock(place, errors):
+    """Silence is judged by the clock, so that it matters."""
+    place.write(errors(1))
+    future = time.time() + 3600
+    os.utime(place.stream, (future, future))
+    _, report = doctor(place)
+    assert checks(report)["clock"]["state"] == "warning"
+    assert "timedatectl" in checks(report)["clock"]["remedy"]
+
+
+def test_alerts_that_nobody_carries_out_are_a_warning(place):
+    """Somebody is to be notified, and no notifier runs."""
+    code, report = doctor(place, AGENTWATCH_WEBHOOK_URL="https://hooks.example/x")
+    assert (code, checks(report)["notifier"]["state"]) == (0, "warning")
+    assert "service install --notify" in checks(report)["notifier"]["remedy"]
+
+
+def test_messages_that_were_given_up_are_counted(place):
+    """They stand in a file that nobody would look for."""
+    state = place.logs / ".agentwatch"
+    state.mkdir(parents=True, mode=0o700)
+    (state / "notify.dead.jsonl").write_text("{}\n{}\n")
+    _, report = doctor(place)
+    assert "2 messages were given up" in checks(report)["notifier"]["found"]
+
+
+def test_versions_are_told(place):
+    """What whoever helps asks first."""
+    _, report = doctor(place)
+    assert checks(report)["python"]["found"].startswith(f"agentwatch {__version__} on Python 3.")

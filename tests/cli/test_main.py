@@ -29,6 +29,8 @@ COMMANDS = (
     "backtest",
     "summary",
     "report",
+    "service",
+    "service install",
     "report executors",
     "report tasks",
     "report cost",
