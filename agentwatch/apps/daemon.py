@@ -86,6 +86,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     file are not written again. Its clock is the log's own time, which ends at the newest event or at `until`.
     """
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    setup.check(loaded, environ, home)
     state = setup.state_dir(log_dir)
     held = setup.lock(state)
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
@@ -216,6 +217,7 @@ class Daemon:
             self._report(said, Level.WARNING)
             self._systemd.send(READY=1, STATUS=said)  # lest a manager takes the end for a failed start
             return 0
+        setup.check(loaded, self._environ, self._home)
         log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
         state = setup.state_dir(log_dir)
         self._held = setup.lock(state)
@@ -254,7 +256,7 @@ class Daemon:
         """The settings as they are now; those before where the new ones cannot be used."""
         try:
             fresh = self._load()
-            setup.roots(fresh, self._environ, self._home)
+            setup.check(fresh, self._environ, self._home)
         except Exception as error:  # noqa: BLE001  # a mistake in a settings file must not end the watch
             self._report(f"settings stay as they were: {error}", Level.ERROR)
             return loaded
@@ -620,5 +622,7 @@ class _Loop:
             attempts_live=self._pipeline.engine.attempts_live,
         )
         temporary = self._state / f"{checkpoint.STATUS}.new"
-        temporary.write_bytes(msgspec.json.encode(status))
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(status))
         temporary.replace(self._state / checkpoint.STATUS)

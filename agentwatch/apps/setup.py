@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISREG, S_ISVTX, S_IWOTH
 from typing import Any
 
 import msgspec
@@ -91,6 +91,12 @@ def _fields(values: Mapping[str, Any], explicit: Iterable[str], where: str) -> d
     return fields | {_EXPLICIT[path]: True for path in explicit if path in _EXPLICIT}
 
 
+def check(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> None:
+    """Raises SettingsError for a format or a type of alert that does not exist: before anything is made, and before a reload takes it."""
+    limits(loaded)
+    roots(loaded, environ, home)
+
+
 def taken(fresh: Loaded, before: Loaded, with_restart: Iterable[str]) -> tuple[Loaded, str]:
     """What of settings that were read again holds from now on, and what to say of it: those named `with_restart` stay as they were."""
     changed = [path for path in KEYS if fresh.settings.value(path) != before.settings.value(path)]
@@ -160,23 +166,30 @@ def _chosen(loaded: Loaded) -> set[str]:
 
 
 def state_dir(log_dir: Path) -> Path:
-    """`.agentwatch` in the log directory, made if need be, for its owner alone.
+    """`.agentwatch` in the log directory, made if need be, both for their owner alone.
 
-    Raises StorageError where it cannot be made, or where others may write to it: its content is trusted.
+    Raises StorageError where it cannot be made, or where others may write to it or put theirs in its place: its content is trusted.
     """
     path = log_dir / STATE_DIR
     try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        mode = path.stat().st_mode
+        log_dir.mkdir(0o700, parents=True, exist_ok=True)
+        path.mkdir(0o700, exist_ok=True)
+        stat, above = path.stat(), log_dir.stat()
     except OSError as error:
         blocked = next((one for one in (path, log_dir, *log_dir.parents) if one.exists() and not one.is_dir()), None)
         what = f"`{blocked}` is no directory" if blocked else f"cannot make `{path}`: {error.strerror}"
         raise StorageError(what, hint="choose another directory with `--log-dir`") from error
     if path.is_symlink():
         raise StorageError(f"`{path}` is a symbolic link", hint="remove it: what the daemon remembers is not kept behind a link")
-    if mode & 0o022:
-        raise StorageError(f"`{path}` can be written by others (mode {mode & 0o777:o})", hint=f"run `chmod 700 {path}`")
+    if stat.st_mode & 0o022:
+        raise StorageError(f"`{path}` can be written by others (mode {stat.st_mode & 0o777:o})", hint=f"run `chmod 700 {path}`")
+    if stat.st_uid != os.geteuid():
+        raise StorageError(f"`{path}` belongs to somebody else (user {stat.st_uid})", hint="run as that user, or choose another directory with `--log-dir`")
+    if above.st_mode & S_IWOTH and not above.st_mode & S_ISVTX:
+        # In a sticky directory, as /tmp is one, nobody can rename what is another's.
+        raise StorageError(
+            f"`{log_dir}` can be written by everybody (mode {above.st_mode & 0o777:o})", hint=f"run `chmod o-w {log_dir}`, or `chmod +t {log_dir}`"
+        )
     return path
 
 
