@@ -146,10 +146,11 @@ def test_a_manager_is_told_when_the_reload_began(daemon):
     assert "watching" in service.sign("READY=1")["STATUS"]
 
 
-def test_settings_that_cannot_be_used_change_nothing(daemon):
+@pytest.mark.parametrize("toml", ["rubbish", "[error_loop]\nthreshold = 'many'", "[alerts]\noff = 'error_lop'", "[logs]\nsources = 'nothing'"])
+def test_settings_that_cannot_be_used_change_nothing(daemon, toml):
     """A mistake in the file does not end the watch: it is told, and the old ones hold."""
-    service = daemon()
-    service.reload("[error_loop]\nthreshold = 'many'\n")
+    service = daemon(AGENTWATCH_SOURCES="")
+    service.reload(toml)
     service.sign("RELOADING=1")
     service.sign("READY=1")
     assert "settings stay as they were: " in service.said
