@@ -56,6 +56,8 @@ LAST_ANSWER_S = 5.0
 """So long the answer to what is on its way is waited for when asked to stop."""
 
 SHORTEST_POLL_S, POLL_AGAIN_S, POLL_REFUSED_S = 1.0, 5.0, 300.0
+LAST_POLL_S = 45.0
+"""So long after a reload the server may still hold what our predecessor asked for (30 s), and refuse us for it."""
 
 LOCK = "notify.lock"
 
@@ -78,8 +80,9 @@ async def serve(load: Callable[[], Loaded], environ: Mapping[str, str], report: 
 
     loaded: Loaded | None = load()
     code = 0
+    notifier: Notifier | None = None
     while loaded is not None:
-        notifier = Notifier(loaded, environ, report, load=load)
+        notifier = Notifier(loaded, environ, report, load=load, is_successor=notifier is not None)
         if lifeline is not None:
             loop.add_reader(lifeline, end, notifier, lifeline)
         code = await notifier.run()
@@ -103,8 +106,10 @@ class Notifier:
         clock: Callable[[], float] = time.time,
         zone: tzinfo | None = None,
         load: Callable[[], Loaded] | None = None,
+        is_successor: bool = False,
     ) -> None:
         self._loaded = loaded
+        self._patient_until_s = time.monotonic() + LAST_POLL_S if is_successor else 0.0
         self._load = load
         self.successor: Loaded | None = None
         self._environ = environ
@@ -364,9 +369,10 @@ class Notifier:
             try:
                 found = await telegram.updates(offset)
             except UpdatesError as error:
-                if error.is_final:
+                is_refused = error.is_final and asked_at > self._patient_until_s
+                if is_refused:
                     self._report(f"taps and commands are not fetched: {error}; alerts are sent all the same", Level.ERROR)
-                await self._pause(POLL_REFUSED_S if error.is_final else POLL_AGAIN_S)
+                await self._pause(POLL_REFUSED_S if is_refused else POLL_AGAIN_S)
                 continue
             for update in found:
                 await self._obey(chat, update)

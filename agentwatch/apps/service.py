@@ -71,9 +71,13 @@ class Wanted(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What installing comes to, before anything is changed. `secrets` are files for their owner alone; `remarks` are for people."""
+    """What installing comes to, before anything is changed. `secrets` are files for their owner alone; `remarks` are for people.
+
+    `obsolete` are units of an earlier installation that would do a second time what one of these does.
+    """
 
     units: dict[Path, str]
+    obsolete: list[str]
     secrets: dict[Path, str]
     directories: list[Path]
     enabled: list[str]
@@ -138,11 +142,16 @@ def plan(place: Place, wanted: Wanted, loaded: Loaded, environ: Mapping[str, str
         if not settings.retention.automatic:
             names += [f"{ROTATE}.service", f"{ROTATE}.timer"]
         if wanted.has_notifier:
-            channels.ways_out(loaded, environ)
+            # A token that an earlier call has put away counts, too.
+            channels.ways_out(loaded, {"CREDENTIALS_DIRECTORY": str(place.credentials), **environ})
             names.append(NOTIFIER)
             secrets, credentials = _secrets(place, environ)
+        elif (place.units / NOTIFIER).is_file():
+            remarks.append("the notifier stays as it was installed; with `--notify` it is written anew")
         elif settings.report.weekly:
             names += [f"{WEEKLY}.service", f"{WEEKLY}.timer"]
+    timed = [] if wanted.is_further else [name for kind in (ROTATE, WEEKLY) for name in (f"{kind}.timer", f"{kind}.service")]
+    obsolete = [name for name in timed if name not in names and (place.units / name).is_file()]
     environment = _environment(loaded, environ)
     if environment:
         remarks.append(f"from the environment of this call, and the services' from now on: {', '.join(environment)}")
@@ -180,7 +189,7 @@ def plan(place: Place, wanted: Wanted, loaded: Loaded, environ: Mapping[str, str
         if name not in (f"{ROTATE}.service", f"{WEEKLY}.service")
     ]
     directories = [log_dir] if wanted.is_further else [log_dir, reports]
-    return Plan(units, secrets, directories, enabled, remarks)
+    return Plan(units, obsolete, secrets, directories, enabled, remarks)
 
 
 def template(name: str) -> str:
@@ -233,6 +242,7 @@ def install(place: Place, made: Plan) -> None:
     """
     for directory in made.directories:
         _make_directory(directory, place.owner)
+    _take_away(place, made.obsolete)
     for path, text in made.secrets.items():
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         path.parent.chmod(0o700)
@@ -282,13 +292,8 @@ def installed(place: Place) -> list[str]:
 def uninstall(place: Place) -> list[Path]:
     """Stop the services and take away all that `install` made, but for logs, alerts and reports; the files that are gone now."""
     names = installed(place)
-    if names:
-        # Timers first: a service that one of them starts would be missed.
-        _systemctl(place.manager, "disable", "--now", *sorted(names, key=lambda name: not name.endswith(".timer")))
-        for timer in set(names) & {*TIMERS}:
-            _systemctl(place.manager, "clean", "--what=state", timer, may_fail=True)
-    gone = []
-    for path in (*(place.units / name for name in UNITS), *(place.credentials / name.lower().replace("_", "-") for name in SECRET_NAMES)):
+    gone = _take_away(place, names)
+    for path in (place.units / FURTHER, *(place.credentials / name.lower().replace("_", "-") for name in SECRET_NAMES)):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             gone.append(path)
@@ -298,6 +303,20 @@ def uninstall(place: Place) -> list[Path]:
     if gone:
         _systemctl(place.manager, "daemon-reload", may_fail=True)
         _systemctl(place.manager, "reset-failed", *names, may_fail=True)
+    return gone
+
+
+def _take_away(place: Place, names: Sequence[str]) -> list[Path]:
+    """Stop these units, for good; their files, which are gone now."""
+    if not names:
+        return []
+    # Timers first: a service that one of them starts would be missed.
+    _systemctl(place.manager, "disable", "--now", *sorted(names, key=lambda name: not name.endswith(".timer")))
+    for timer in {*names} & {*TIMERS}:
+        _systemctl(place.manager, "clean", "--what=state", timer, may_fail=True)
+    gone = [place.units / name for name in names if (place.units / name).is_file()]
+    for path in gone:
+        path.unlink()
     return gone
 
 

@@ -76,8 +76,12 @@ def install(
         print(service.shown(made.units.items()), end="")
         for path in made.secrets:
             say(f"{path} would hold a secret of this environment")
+        if made.obsolete:
+            say(f"would be removed: {', '.join(made.obsolete)}")
         return 0
     service.install(place, made)
+    for name in made.obsolete:
+        say(f"removed: {place.units / name}")
     for path in (*made.secrets, *made.units):
         say(f"written: {path}")
     say(f"runs, and starts with the machine: {', '.join(made.enabled)}; alerts are in {made.directories[0]}")

@@ -1,6 +1,8 @@
 """`agentwatch service` where no systemd runs: the units that it would write, and what it says. tests/systemd/ has the rest."""
 
+import configparser
 import os
+import plistlib
 import pwd
 import re
 import shutil
@@ -186,3 +188,52 @@ def test_the_templates_are_in_the_wheel_too(tmp_path):
     wheel = ROOT / "pyproject.toml"
     assert 'systemd = "agentwatch/systemd"' in wheel.read_text()
     assert service.template("agentwatch.service").startswith("# Watches")
+
+
+def test_the_recipes_for_other_managers_can_be_read(tmp_path):
+    """A plist and an ini file as their readers read them; what they call exists."""
+    text = (ROOT / "docs/service.md").read_text("utf-8")
+    plist = plistlib.loads(text.partition("```xml\n")[2].partition("```")[0].encode())
+    ini = configparser.RawConfigParser()
+    ini.read_string(text.partition("```ini\n")[2].partition("```")[0])
+    for command in (plist["ProgramArguments"], ini["program:agentwatch"]["command"].split()):
+        options = {word for word in command if word.startswith("--")}
+        assert options <= set(re.findall(r"--[\w-]+", (ROOT / "tests/cli/golden/run.txt").read_text()))
+    assert plist["Umask"] == 0o077
+
+
+@pytest.fixture
+def installed(place):
+    """A home in which units lie already, by name."""
+
+    def put(*names):
+        folder = place.base / ".config" / "systemd" / "user"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / name).write_text("[Service]\nType=oneshot\nExecStart=true\n")
+
+    return put
+
+
+def test_a_notifier_that_is_there_makes_the_weekly_report(place, installed):
+    """Called again without `--notify`, nothing is installed that would make it a second time; that the notifier stays as it is is said."""
+    installed("agentwatch-notify.service")
+    done = place.run("service", "install", *place.options)
+    assert "weekly" not in done.stdout
+    assert "the notifier stays as it was installed" in done.stderr
+
+
+def test_what_a_notifier_makes_needless_goes(place, installed):
+    """The timer of an earlier call without `--notify` would make the report a second time."""
+    installed("agentwatch.service", "agentwatch-weekly-report.service", "agentwatch-weekly-report.timer")
+    done = place.run("service", "install", *place.options, "--notify", **TELEGRAM)
+    assert "would be removed: agentwatch-weekly-report.timer, agentwatch-weekly-report.service" in done.stderr
+
+
+def test_a_token_that_was_put_away_counts(place):
+    """Called again from another shell, it need not be there a second time."""
+    folder = place.base / ".config" / "agentwatch" / "credentials"
+    folder.mkdir(parents=True)
+    (folder / "agentwatch-telegram-token").write_text(TELEGRAM["AGENTWATCH_TELEGRAM_TOKEN"])
+    notifier = units(place, "--notify", AGENTWATCH_TELEGRAM_CHATS="7")["agentwatch-notify.service"]
+    assert f"LoadCredential=agentwatch-telegram-token:{folder}/agentwatch-telegram-token\n" in notifier

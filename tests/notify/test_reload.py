@@ -38,6 +38,7 @@ def test_another_chat_is_told_from_the_reload_on(place, api, line):
     place.write(line(2))
     api.wait(lambda: len(api.messages) == 2)
     assert [message["chat"] for message in api.messages] == [7, 8]
+    assert "taps and commands are not fetched" not in place.stderr
     process.terminate()
     assert process.wait(20) == 0
 

@@ -89,7 +89,7 @@ def service(booted, request):
 @pytest.fixture
 def telegram(booted):
     """A Bot API in the machine's network, and what it was sent."""
-    command = booted.command(sys.executable, str(Path(__file__).with_name("telegram.py")), namespaces="-n")
+    command = booted.command(sys.executable, str(Path(__file__).with_name("bot_server.py")), namespaces="-n")
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
 
     def line():
@@ -234,10 +234,10 @@ def test_uninstalling_leaves_no_trace_and_no_data_is_lost(service, telegram):
         "AGENTWATCH_TELEGRAM_BASE_URL": telegram()["url"],
     }
     service.environ["AGENTWATCH_RETENTION_AUTOMATIC"] = "false"
-    service.install("--notify")
     service.install()
+    service.install("--notify")
     service.install("--add", "--log-dir", f"{WORK}/further logs")
-    assert len(service.status()) == 5
+    assert len(service.status()) == 4  # the weekly report is the notifier's now
     service.errors("a-1")
     service.machine.until(service.alerts)
     service.agentwatch("service", "uninstall", *([] if service.as_user else ["--system"]))
@@ -279,6 +279,9 @@ def test_settings_that_cannot_be_used_are_told_and_not_tried_for_ever(service):
     service.machine.run("rm", settings)
     found = service.status()["agentwatch.service"]
     assert (found["state"], found["problem"], found["restarts"]) == ("failed", "its settings cannot be used", 0)
+    report = json.loads(service.agentwatch("doctor", "--json", check=False).splitlines()[-1])
+    (check,) = (check for check in report["checks"] if check["name"] == "service" and check["state"] == "broken")
+    assert "`agentwatch.service` has failed: its settings cannot be used" in check["found"]
     words = service.agentwatch("service", "status", *([] if service.as_user else ["--system"]), check=False)
     assert "its settings cannot be used" in words
     assert "restart agentwatch.service" in words
