@@ -100,6 +100,7 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
     checks: list[Check] = []
     try:
         loaded = load()
+        setup.check(loaded, environ, home)
         roots = setup.roots(loaded, environ, home)
         checks.append(Check("settings", "ok", f"{sum(loaded.explicit(path) for path in KEYS)} of {len(KEYS)} are not the default"))
         values = [Value(path, _value(loaded.settings, path), loaded.origins[path]) for path in KEYS]

@@ -84,6 +84,7 @@ def test_documents_and_databases_are_among_what_would_be_watched(place):
         pytest.param("[error_lop]\nthreshold = 3\n", "the nearest known name is `error_loop`", id="unknown section"),
         pytest.param("[cost]\nusd_per_session = 'much'\n", "costs more", id="wrong type"),
         pytest.param("[logs]\nsources = ['nothing']\n", "known are all, none", id="unknown format"),
+        pytest.param("[alerts]\noff = ['error_lop']\n", "known are error_loop", id="unknown type of alert"),
         pytest.param("rubbish", "texts need quotes", id="no TOML"),
     ],
 )
