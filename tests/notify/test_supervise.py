@@ -70,7 +70,7 @@ def test_a_machine_that_has_no_room_for_another_process_is_asked_again(monkeypat
 
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", start)
-    with Supervised(None, None, {}, reports.append):
+    with Supervised({}, {}, lambda text, _level=None: reports.append(text)):
         until(lambda: len(tries) == 2)
     assert reports[0].startswith("the notifier ended with Resource temporarily unavailable; started again in 1 s")
 
