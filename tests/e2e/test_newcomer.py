@@ -157,3 +157,12 @@ def test_the_logger_is_used_as_it_is_shown(newcomer):
     (newcomer.clone / "try.py").write_text(code)
     newcomer.run(".venv/bin/python try.py")
     assert "failed to push" in (newcomer.clone / ".cache/agent-work-logs/agent-errors.jsonl").read_text()
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="a systemd runs here, and would be changed: `make systemd` boots one of its own")
+def test_whoever_has_no_systemd_is_told_what_else_there_is(newcomer):
+    """The commands that keep it on, where they cannot."""
+    install, status, uninstall = newcomer.commands("Always on")
+    assert "docs/service.md" in newcomer.run(install, code=1)
+    newcomer.run(status, code=1)
+    newcomer.run(uninstall)
