@@ -31,7 +31,7 @@ def reach(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Check]:
     """A check for each that is configured."""
     yield from _telegram(loaded, environ)
     yield from _webhook(loaded)
-    yield from _openai(environ)
+    yield from _openai(loaded, environ)
 
 
 def _telegram(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -69,7 +69,7 @@ def _webhook(loaded: Loaded) -> Iterator[Check]:
         yield Check("webhook", "broken", f"{_host(url)} cannot be reached: {problem}", f"{NETWORK}, or mend `webhook.url`")
 
 
-def _openai(environ: Mapping[str, str]) -> Iterator[Check]:
+def _openai(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[Check]:
     """Asks for the list of models: that costs nothing, and needs the key."""
     try:
         key = secret("OPENAI_API_KEY", environ)
@@ -79,9 +79,9 @@ def _openai(environ: Mapping[str, str]) -> Iterator[Check]:
     if key is None:
         yield Check("openai", "ok", "no key: questions are answered from rules and search alone")
         return
-    base = environ.get("OPENAI_BASE_URL") or OPENAI
+    base = loaded.settings.ask.base_url or OPENAI
     if urlsplit(base).scheme not in ("http", "https"):
-        yield Check("openai", "broken", "OPENAI_BASE_URL is no address", "begin it with https://")
+        yield Check("openai", "broken", f"`ask.base_url` from {loaded.origins['ask.base_url']} is no web address", "begin it with https://")
         return
     request = urllib.request.Request(f"{base.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}", "User-Agent": "agentwatch"})  # noqa: S310  # looked at above
     try:

@@ -32,6 +32,9 @@ SERVICES = (WATCHER, NOTIFIER, f"{ROTATE}.service", f"{WEEKLY}.service")
 TIMERS = (f"{ROTATE}.timer", f"{WEEKLY}.timer")
 UNITS = (*SERVICES, *TIMERS, FURTHER)
 
+SECRETS = tuple(name for name in SECRET_NAMES if name.startswith("AGENTWATCH_"))
+"""Those that the notifier needs: it asks no language model."""
+
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SYSTEM_CREDENTIALS = Path("/etc/agentwatch/credentials")
 BOOTED = Path("/run/systemd/system")
@@ -221,7 +224,7 @@ def _environment(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:
 def _secrets(place: Place, environ: Mapping[str, str]) -> tuple[dict[Path, str], list[str]]:
     """Files for the secrets that are known here, and how the notifier gets them: from files of their own, never from its environment."""
     files, lines = {}, []
-    for name in SECRET_NAMES:
+    for name in SECRETS:
         identity = name.lower().replace("_", "-")
         path = place.credentials / identity
         if value := environ.get(name, "").strip():
@@ -293,7 +296,7 @@ def uninstall(place: Place) -> list[Path]:
     """Stop the services and take away all that `install` made, but for logs, alerts and reports; the files that are gone now."""
     names = installed(place)
     gone = _take_away(place, names)
-    for path in (place.units / FURTHER, *(place.credentials / name.lower().replace("_", "-") for name in SECRET_NAMES)):
+    for path in (place.units / FURTHER, *(place.credentials / name.lower().replace("_", "-") for name in SECRETS)):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             gone.append(path)
