@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = "project"
 """Where in the site a file stands that is not below docs/."""
 
+_TESTED = re.compile(r"^(```\w+) test$", re.MULTILINE)
+"""The mark of examples that tests run, which Markdown's renderer does not expect."""
+
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(?=[)#])")
 
 
@@ -40,4 +43,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         there = target.removeprefix("docs/") if target.startswith("docs/") else f"{ELSEWHERE}/{target}"
         return posixpath.relpath(there, posixpath.dirname(uri)) if files.get_file_from_path(there) is not None else found[0]
 
-    return _LINK.sub(led, markdown)
+    return _LINK.sub(led, _TESTED.sub(r"\1", markdown))
