@@ -26,8 +26,9 @@ MOST_OF_A_RULE, MOST_OF_A_RUN = 32, 256
 MOST_RUNS = 64
 """In so many runs issues are counted. Of more, the one that nothing was counted in for longest is given up; the store still knows it."""
 
-REARMED_AFTER = timedelta(hours=24)
-"""Outside of runs an issue that was not seen for so long is told again when it comes back: nothing else would ever end it."""
+DAY = timedelta(hours=24)
+"""Outside of runs, which end, an issue is told when it comes so often within a day, and again when it comes back after one: else what goes wrong
+once a week would page somebody in the third, and never again."""
 
 SAID_TWICE = timedelta(seconds=5)
 """An agent's error so soon after a failed result that is a case of the same rule is that failure, told again."""
@@ -153,14 +154,15 @@ class Issues:
             run.by_rule[rule.id] = run.by_rule.get(rule.id, 0) + 1
         run.last = max(run.last, at)
         issue = tally.issue
-        if not name and at - issue.last_seen > REARMED_AFTER:
+        if not name and at - issue.last_seen > DAY:
             tally.told, tally.recent = False, Window()
             tally.bout += 1
         _seen(issue, session.source, place, at, named.text)
         if _SEVERITIES.index(severity) > _SEVERITIES.index(issue.severity):
             issue.severity = severity
         full = tally.recent.push(at, place, rule.threshold or self._threshold)
-        if full and not tally.told and (rule.window_s is None or tally.recent.within(timedelta(seconds=rule.window_s))):
+        window = timedelta(seconds=rule.window_s) if rule.window_s is not None else DAY if not name else None
+        if full and not tally.told and (window is None or tally.recent.within(window)):
             tally.told, issue.status = True, "notified"
             if not self._is_off:
                 out.append(_alert(tally, session, at))

@@ -194,6 +194,13 @@ def test_outside_of_runs_an_issue_that_comes_back_after_a_day_is_told_again():
         assert len({alert.alert_id for alert in bench.told}) == times
 
 
+def test_outside_of_runs_what_happens_now_and_then_is_no_issue_to_be_told():
+    """Three times in two days among all that is logged; in a run, which is over by then, it would be."""
+    for source, times in (("worker.log", 0), (LOG, 1)):
+        bench = Bench().feed(source, *(at(20 * 3600 * n, "connection refused") for n in range(3)))
+        assert (len(bench.told), bench.issues[0].occurrences) == (times, 3)
+
+
 def test_the_same_alert_whichever_log_is_read_first():
     """Its id rests on run and fingerprint alone."""
     one = Bench().feed("runs/r1/a.log", at(0, "connection refused")).feed("runs/r1/b.log", at(1, "connection refused"), at(2, "connection refused"))
