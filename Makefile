@@ -45,7 +45,7 @@ systemd: .venv/dev.stamp ## run the services under a systemd of their own, in a 
 
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
 	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
-	for target in lines formats wholes outside; do mkdir -p .cache/fuzz/$$target && \
+	for target in lines formats wholes outside rules; do mkdir -p .cache/fuzz/$$target && \
 		$(BIN)/python -m fuzz.$$target .cache/fuzz/$$target fuzz/seeds/$$target $$(find tests/formats/golden -mindepth 1 -type d) -max_len=8192 -max_total_time=600 -timeout=60 || exit 1; done
 
 audit: .venv/dev.stamp ## ask for known holes in the pinned packages; needs PyPI's advisories

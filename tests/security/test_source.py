@@ -112,5 +112,5 @@ def test_every_parser_of_what_others_write_is_fuzzed():
     targets = {path.stem for path in (ROOT / "fuzz").glob("*.py")} - {"target"}
     made = (ROOT / "Makefile").read_text().partition("for target in ")[2].partition(";")[0].split()
     assert targets == set(made)
-    for name, needle in {"lines": "read_turn", "formats": "FORMATS", "wholes": "CONTAINERS", "outside": "received"}.items():
+    for name, needle in {"lines": "read_turn", "formats": "FORMATS", "wholes": "CONTAINERS", "outside": "received", "rules": "read_file"}.items():
         assert needle in (ROOT / "fuzz" / f"{name}.py").read_text(), name
