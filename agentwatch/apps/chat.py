@@ -64,6 +64,7 @@ class Chat:
         self._loaded = loaded
         self._environ = environ
         self._summing: asyncio.Task[None] | None = None
+        self._is_summing = False
         self._outbox = outbox
         self._courier = courier
         self._telegram = telegram
@@ -195,8 +196,9 @@ class Chat:
         return [_listed(alert, self._zone) for one in found if (alert := received(one, at)) is not None]
 
     def _summary(self, said: Said, words: list[str], now: float) -> list[Line]:
-        if self._summing is not None and not self._summing.done():
+        if self._is_summing:
             return [line("the last one is still being made")]
+        self._is_summing = True
         self._summing = asyncio.create_task(self._sum_up(said))
         return []
 
@@ -207,6 +209,8 @@ class Chat:
             lines = [line(Span(TITLE, "b")), *(line(text) for text in week.lines)]
         except WeekError as error:
             lines = [line(f"there are no figures: {error}")]
+        finally:
+            self._is_summing = False  # before it is sent: who reads the answer may ask again at once
         await self._telegram.send(said.chat, said.topic_id, lines)
 
     async def close(self) -> None:

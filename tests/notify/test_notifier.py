@@ -258,7 +258,7 @@ def test_a_button_of_an_old_message_works(place, api, line):
     (message,) = messages(api, 1)
     api.tap(message, "ack", is_old=True)
     edited(api, message, "✔ acknowledged by User7")
-    assert api.answers == ["acknowledged"]
+    api.wait(lambda: api.answers == ["acknowledged"])
 
 
 def test_another_bot_is_listened_to_from_its_own_beginning(place, api, line):
