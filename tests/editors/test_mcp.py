@@ -440,21 +440,24 @@ def test_settings_that_cannot_be_used_are_told_to_the_model_and_mended_without_a
     assert not answered.is_error
 
 
-@pytest.mark.parametrize("editor", ["cursor", "windsurf", "vscode", "claude-code", "codex", "gemini"])
-def test_what_an_editor_is_told_starts_the_server(place, editor):
-    """The command is absolute, and so is the log directory; both work from anywhere."""
-    done = subprocess.run([*place.command, "--print-config", editor], cwd=place.base, env=place.environ, capture_output=True, text=True, timeout=60, check=True)
-    parsed = tomllib.loads(done.stdout) if editor == "codex" else json.loads(done.stdout)
-    (servers,) = parsed.values()
-    server = servers["agentwatch"]
-    assert Path(server["command"]).is_absolute()
-    assert server["args"][-1] == str(place.logs)
-    assert server.get("type", "stdio") == "stdio"
-    assert (editor == "vscode") == ("servers" in parsed)
-    assert "this stands in" in done.stderr
-    started = subprocess.run(
-        [server["command"], *server["args"]], cwd="/", env=place.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
+def test_what_an_editor_is_told_starts_the_server(place):
+    """The same for all: the command is absolute, and so is the log directory; both work from anywhere."""
+    told = []
+    for editor in ("cursor", "windsurf", "vscode", "claude-code", "codex", "gemini"):
+        done = subprocess.run(
+            [*place.command, "--print-config", editor], cwd=place.base, env=place.environ, capture_output=True, text=True, timeout=60, check=True
+        )
+        parsed = tomllib.loads(done.stdout) if editor == "codex" else json.loads(done.stdout)
+        (servers,) = parsed.values()
+        server = servers["agentwatch"]
+        assert Path(server["command"]).is_absolute()
+        assert server["args"][-1] == str(place.logs)
+        assert server.get("type", "stdio") == "stdio"
+        assert (editor == "vscode") == ("servers" in parsed)
+        assert "this stands in" in done.stderr
+        told.append([server["command"], *server["args"]])
+    assert told == [told[0]] * 6
+    started = subprocess.run(told[0], cwd="/", env=place.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert (started.returncode, started.stdout) == (0, "")
 
 
