@@ -76,6 +76,10 @@ class Issues:
         """When the first event of each run was, of those that this is not stored of yet; "" is the log directory itself."""
         return {run_of(scope) or "": self._runs[scope].began for scope in self._fresh if scope in self._runs}
 
+    def runs(self) -> dict[str, datetime]:
+        """When the first event of each run was that is remembered."""
+        return {run_of(scope) or "": run.began for scope, run in self._runs.items()}
+
     def stored(self) -> None:
         """What was `changed` and fresh stands in the store."""
         self.changed.clear()
