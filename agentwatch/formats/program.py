@@ -52,7 +52,7 @@ _LEVEL = re.compile(
 _FAILS = re.compile(
     r"""(?:Uncaught\ |Unhandled\ |Exception\ in\ thread\ "[^"]{0,200}"\ )?
     (?:(?:[A-Za-z_$][\w$]{0,80}\.){0,12}[A-Z]\w{0,80}(?:Error|Exception)|Error)(?:\ \[[A-Z_0-9]{1,60}\])?(?::\ |:?\s*\Z)
-    |(?:error|fatal|fatal\ error|panic)(?:\[\w{1,20}\])?:\ |thread\ '[^']{0,80}'\ (?:\(\d+\)\ )?panicked\ at\ |(?:Unhandled|Uncaught)\ \w{1,40}""",
+    |(?:error|fatal|fatal\ error|panic)(?:\[\w{1,20}\])?:\ (?!(?:0|no|none|null|nil|false|\[\])\W*\Z)|thread\ '[^']{0,80}'\ (?:\(\d+\)\ )?panicked\ at\ |(?:Unhandled|Uncaught)\ \w{1,40}""",
     re.VERBOSE,
 )
 _BELONGS = re.compile(r"[ \t]|Caused by: |Suppressed: |\.\.\. \d+ more|goroutine \d+ \[|[)}\]]+[;,]?\s*\Z|stack backtrace:|note: ")

@@ -105,6 +105,9 @@ LEVELS = {
     "info that speaks of errors": ("INFO got ERROR 5 from peer", "agent_output", "got ERROR 5 from peer"),
     "a lower-case word": ("no error here", "agent_output", "no error here"),
     "a longer word": ("ERRORS are counted", "agent_output", "ERRORS are counted"),
+    "a count of none": ("error: 0", "agent_output", "error: 0"),
+    "an answer": ("panic: false,", "agent_output", "panic: false,"),
+    "a count of some": ("error: 10", "error", "error: 10"),
     "nothing": ("", "agent_output", ""),
 }
 
