@@ -295,7 +295,7 @@ def _of_text(text: str, around: datetime | None, memory: Memory) -> Record | Non
         return _begun(text[stamp.end() :], at, memory)
     if not text.strip():
         return None
-    if memory.at_first_frame or _DIES.match(text):
+    if memory.at_first_frame or (memory.calm and _DIES.match(text)):
         memory.at_first_frame, memory.calm = False, memory.calm if _CAUGHT_FRAME.match(text) else ""
     if memory.time is not None and _BELONGS.match(text):
         return None
