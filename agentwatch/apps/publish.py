@@ -11,5 +11,5 @@ def publish(issues: Issues, where: IssueStore, *, everything: bool = False) -> N
     """Store what was counted since this was called last, or all that is known. Raises StorageError, and then it is stored the next time."""
     runs = issues.fresh_runs()
     if everything or issues.changed or runs:
-        where.write(issues.all() if everything else issues.changed.values(), runs, issues.all)
+        where.write(issues.all() if everything else issues.changed.values(), runs, lambda: (issues.all(), issues.runs()))
         issues.stored()

@@ -83,6 +83,9 @@ def _tell(answer: "Answer") -> None:
         print()
     if answer.by == "rules":
         print(f"Answered without a model: {answer.why}.\n\n{answer.text}")
+    for name, path in answer.sources.items():
+        if f"{name}:" in answer.text and not path.endswith(name):
+            say(f"{name} is {path}")
     unknown = sum(one.state == "unknown" for one in answer.citations)
     if unknown:
         say(f"{unknown} of its citations {'names a line' if unknown == 1 else 'name lines'} that {'is' if unknown == 1 else 'are'} not there")

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from agentwatch.core.alerts import CONTEXT, RECOMMENDATIONS, milliseconds, span
 from agentwatch.core.limits import Limits
+from agentwatch.core.quotas import limit_kind
 from agentwatch.core.rules import Match, Rule, Slot
 from agentwatch.core.signatures import is_own_failure, result_text
 from agentwatch.core.state import RunIssues, Session, Tally, Window
@@ -61,7 +62,7 @@ class Issues:
 
     def __init__(self, limits: Limits, runs: dict[str, RunIssues]) -> None:
         self._threshold = limits.issue_threshold
-        self._is_off = _KIND in limits.off
+        self._off = limits.off
         self._runs = runs
         self._names: dict[tuple[str, str, object], _Named] = {}
         self.rules: Finder | None = None
@@ -75,6 +76,10 @@ class Issues:
     def fresh_runs(self) -> dict[str, datetime]:
         """When the first event of each run was, of those that this is not stored of yet; "" is the log directory itself."""
         return {run_of(scope) or "": self._runs[scope].began for scope in self._fresh if scope in self._runs}
+
+    def runs(self) -> dict[str, datetime]:
+        """When the first event of each run was that is remembered."""
+        return {run_of(scope) or "": run.began for scope, run in self._runs.items()}
 
     def stored(self) -> None:
         """What was `changed` and fresh stands in the store."""
@@ -138,9 +143,22 @@ class Issues:
         severity = match.rule.severity
         if slot == "tool" and severity is Severity.HIGH:
             severity = Severity.MEDIUM  # an agent sees what its tools say, and most often mends it
-        self._count(match, severity, session, event.timestamp, place, out)
+        is_told = slot in ("agent", "tool") and self._is_told(session, severity, event.timestamp, text)
+        self._count(match, severity, session, event.timestamp, place, out, is_told=is_told)
 
-    def _count(self, match: Match, severity: Severity, session: Session, at: datetime, place: int, out: list[Alert]) -> None:
+    def _is_told(self, session: Session, severity: Severity, at: datetime, text: str) -> bool:
+        """Whether a detector, which has seen the event before, has told of what it is a part of, and with no less severity."""
+        for name, episode in (session.episodes or {}).items():
+            kind = name.partition(":")[0]
+            if episode.recovered or kind in self._off or kind not in ("error_loop", "limit_reached"):
+                continue
+            # Of a limit that was told, further errors are not counted.
+            is_part = episode.last_at == at if kind == "error_loop" else session.limited is not None and limit_kind(text) is not None
+            if is_part and _SEVERITIES.index(RECOMMENDATIONS[kind][1]) >= _SEVERITIES.index(severity):
+                return True
+        return False
+
+    def _count(self, match: Match, severity: Severity, session: Session, at: datetime, place: int, out: list[Alert], *, is_told: bool) -> None:
         rule, name = match.rule, session.scope
         self.met(name, at)
         run = self._runs[name]
@@ -164,7 +182,7 @@ class Issues:
         window = timedelta(seconds=rule.window_s) if rule.window_s is not None else DAY if not name else None
         if full and not tally.told and (window is None or tally.recent.within(window)):
             tally.told, issue.status = True, "notified"
-            if not self._is_off:
+            if not is_told and _KIND not in self._off:
                 out.append(_alert(tally, session, at))
         self.changed[name, named.fingerprint] = issue
 

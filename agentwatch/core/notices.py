@@ -15,7 +15,9 @@ from agentwatch.core.text import safe, safe_each
 from agentwatch.model import Alert, Evidence, Severity, Status
 
 MOST_FIELDS, MOST_ITEMS, MOST_EVIDENCE = 40, 20, 5
-LONGEST_NAME = 64
+LONGEST_NAME, LONGEST_ADVICE = 64, 300
+"""Characters of a name, and of a recommendation, which a rule may write out."""
+
 MINUTE_S = 60.0
 
 _COMMON = frozenset({"timestamp", "alert_id", "type", "severity", "status", "attempt_id", "recommendation", "summary", "episode_id", "evidence"})
@@ -35,7 +37,7 @@ def received(line: Mapping[str, Any], now: datetime) -> Alert | None:
     if not isinstance(line.get("alert_id"), str) or not isinstance(line.get("type"), str):
         return None
     alert_id, episode_id = (_identity(str(line.get(name) or "")) for name in ("alert_id", "episode_id"))
-    kind, recommendation = (safe(str(line.get(name) or ""), LONGEST_NAME) for name in ("type", "recommendation"))
+    kind, recommendation = (safe(str(line.get(name) or ""), longest) for name, longest in (("type", LONGEST_NAME), ("recommendation", LONGEST_ADVICE)))
     if not alert_id.strip() or not kind.strip():
         return None
     attempt_id, summary = safe_each([str(line.get(name) or "") for name in ("attempt_id", "summary")])

@@ -231,7 +231,7 @@ class Steps:
         if reason is None:
             lane.owes = "text"
         elif reason == PROGRAM:
-            lane.owes = "text"
+            lane.owes = "user"
             self._issues.output(session, event, self.detail(event, line), place, out)
             return
         else:
@@ -264,7 +264,7 @@ class Steps:
             self._monologue.over(session, lane, event, place, out)
 
     def _handed_over(self, session: Session, lane: Lane, event: Event, detail: Detail, place: int, out: list[Alert]) -> None:
-        session.rich = True
+        session.rich = session.rich or detail.reason != PROGRAM
         if detail.reason == ASKS_LEAVE:
             lane.owes = "leave"
         else:

@@ -52,12 +52,18 @@ _LEVEL = re.compile(
 _FAILS = re.compile(
     r"""(?:Uncaught\ |Unhandled\ |Exception\ in\ thread\ "[^"]{0,200}"\ )?
     (?:(?:[A-Za-z_$][\w$]{0,80}\.){0,12}[A-Z]\w{0,80}(?:Error|Exception)|Error)(?:\ \[[A-Z_0-9]{1,60}\])?(?::\ |:?\s*\Z)
-    |(?:error|fatal|fatal\ error|panic)(?:\[\w{1,20}\])?:\ |thread\ '[^']{0,80}'\ (?:\(\d+\)\ )?panicked\ at\ |(?:Unhandled|Uncaught)\ \w{1,40}""",
+    |(?:error|fatal|fatal\ error|panic)(?:\[\w{1,20}\])?:\ (?!(?:0|no|none|null|nil|false|\[\])\W*\Z)|thread\ '[^']{0,80}'\ (?:\(\d+\)\ )?panicked\ at\ |(?:Unhandled|Uncaught)\ \w{1,40}""",
     re.VERBOSE,
 )
 _BELONGS = re.compile(r"[ \t]|Caused by: |Suppressed: |\.\.\. \d+ more|goroutine \d+ \[|[)}\]]+[;,]?\s*\Z|stack backtrace:|note: ")
+_EXCEPTION = re.compile(r"(?P<package>(?:[A-Za-z_$][\w$]{0,80}\.){1,12})?[A-Z]\w{0,80}(?:Error|Exception)\b|Error\b")
+_DIES = re.compile(r"Exception in thread |Exception ignored in|Process \S{1,80}:\s*\Z|(?:file://|node:)?[^\s:]{1,300}:\d+\s*\Z|\[eval\]:\d+\s*\Z")
+"""What a thread or a process says before the exception that ends it: Python's, Java's, and Node's place in the source."""
+_CAUGHT_FRAME = re.compile(r'\s+File "[^"]{1,1000}", line \d+, in (?!<module>|_run_module_as_main\b)')
+"""The outermost frame of a traceback that somebody logs is the one that caught it. One that nobody caught begins where the program does."""
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_PLAIN = frozenset({"info", "information", "notice"})
 _SAID_ELSEWHERE = frozenset({"level", "severity", "timestamp", "time", "ts", "date", "@timestamp"})
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]")
 
@@ -66,15 +72,18 @@ class Memory(msgspec.Struct):
     """What later lines need of earlier ones.
 
     `is_stamped`: records begin with a time, so that a line without one goes on with the record before it. `awaits_trace`: an error was
-    told whose stack trace may follow. `in_trace`: a Python traceback was begun; the exception stands on its last line. `trace_lines`: so many more
-    lines may belong to the latest record, which told a failure.
+    told whose stack trace may follow. `in_trace`: a Python traceback was begun; the exception stands on its last line. `at_first_frame`: that was the
+    line before. `trace_lines`: so many more lines may belong to the latest record, which told a failure. `calm`: the level of the latest record,
+    where it tells no failure; an exception below it may have been caught and logged.
     """
 
     time: Time | None = None
     is_stamped: bool = False
     awaits_trace: bool = False
     in_trace: bool = False
+    at_first_frame: bool = False
     trace_lines: int = 0
+    calm: str = ""
 
 
 class Record(NamedTuple):
@@ -245,7 +254,7 @@ def _record(inner: bytes, fields: Fields | None, around: datetime | None, memory
     text = _shown(inner)
     if fields is None:
         return _of_text(text, around, memory)
-    memory.is_stamped, memory.awaits_trace, memory.in_trace = True, False, False
+    memory.is_stamped, memory.awaits_trace, memory.in_trace, memory.calm = True, False, False, ""
     logstash, error = _inner(fields.at_fields), _inner(fields.err or fields.error)
     said = _text(fields.message or fields.msg or fields.at_message or fields.log) or _text(error.message)
     stack = _text(fields.stack or logstash.stack or error.stack) or ""
@@ -286,6 +295,8 @@ def _of_text(text: str, around: datetime | None, memory: Memory) -> Record | Non
         return _begun(text[stamp.end() :], at, memory)
     if not text.strip():
         return None
+    if memory.at_first_frame or (memory.calm and _DIES.match(text)):
+        memory.at_first_frame, memory.calm = False, memory.calm if _CAUGHT_FRAME.match(text) else ""
     if memory.time is not None and _BELONGS.match(text):
         return None
     return _unstamped(text, around, memory)
@@ -293,31 +304,53 @@ def _of_text(text: str, around: datetime | None, memory: Memory) -> Record | Non
 
 def _begun(text: str, at: datetime, memory: Memory) -> Record:
     """A line with a time of its own begins a record."""
-    memory.is_stamped, memory.in_trace = True, False
+    memory.is_stamped, memory.in_trace, memory.at_first_frame = True, False, False
     level = _LEVEL.match(text)
-    fails = (level["upper"] or level["lower"] or level["named"]).lower() in ERRORS if level else _FAILS.match(text) is not None
-    memory.awaits_trace = fails
+    said = _said(level)
+    fails = said in ERRORS if level else _FAILS.match(text) is not None
+    memory.awaits_trace, memory.calm = fails, "" if fails else said
     return Record(at, fails, (text[level.end() :] if level else text)[:LONGEST])
 
 
 def _unstamped(text: str, around: datetime | None, memory: Memory) -> Record | None:
     if text.startswith(_TRACEBACK):
-        memory.in_trace = True
+        memory.in_trace = memory.at_first_frame = True
         return None
     if text.startswith(_CHAINED):
-        memory.awaits_trace = True
+        memory.awaits_trace = not memory.calm
         return None
     level = _LEVEL.match(text)
-    said = (level["upper"] or level["lower"] or level["named"]).lower() if level else None
+    said = _said(level)
     fails = memory.in_trace or _FAILS.match(text) is not None or said in ERRORS
+    if fails and level is None and _was_caught(text, memory):
+        memory.in_trace = False
+        return None
     memory.in_trace = False
     if fails and memory.awaits_trace:
         memory.awaits_trace = False
         return None
     if not fails and memory.is_stamped and around is None and level is None:
         return None
-    memory.awaits_trace = said in ERRORS
+    memory.awaits_trace, memory.calm = said in ERRORS, "" if fails else said
     return Record(around, fails, (text[level.end() :] if level else text)[:LONGEST])
+
+
+def _said(level: re.Match[str] | None) -> str:
+    return (level["upper"] or level["lower"] or level["named"]).lower() if level else ""
+
+
+def _was_caught(text: str, memory: Memory) -> bool:
+    """Whether an exception belongs to the record above it, which tells no failure: somebody caught it, and logged it as no more than that.
+
+    Without a traceback an exception below a record that only informs may be a program's last words, but for those of the JVM, which
+    says "Exception in thread" of what nobody caught.
+    """
+    if not memory.calm:
+        return False
+    if memory.in_trace:
+        return True
+    name = _EXCEPTION.match(text)
+    return name is not None and (name["package"] is not None or memory.calm not in _PLAIN)
 
 
 def _stamped(stamp: re.Match[str]) -> datetime | None:

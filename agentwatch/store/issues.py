@@ -54,6 +54,9 @@ _EARLIER = "SELECT count(*) FROM run WHERE id NOT IN ('', ?1) AND (began, id) < 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Issue).decode
 
+Known = tuple[Iterable[Issue], Mapping[str, datetime]]
+"""Issues, and when each run began."""
+
 
 class IssueStore:
     """The issues in the file at `path`. One that is `read_only` changes nothing, and finds nothing where there is no file yet. `busy_s` is how
@@ -104,15 +107,15 @@ class IssueStore:
             )
         return done.rowcount > 0
 
-    def write(self, changed: Iterable[Issue], runs: Mapping[str, datetime], everything: Callable[[], Iterable[Issue]] | None = None) -> None:
+    def write(self, changed: Iterable[Issue], runs: Mapping[str, datetime], everything: Callable[[], Known] | None = None) -> None:
         """Put down what was counted so far, and when each of these runs began; the run "" is the log directory itself.
 
-        Where the file had to be made, it is `everything` that is put down, not only what has `changed`.
+        Where the file had to be made, it is `everything` that is put down, not only what has `changed` and the runs that are new.
         """
         connection = self._open()
         if connection is None:
             return
-        issues = everything() if self._is_new and everything is not None else changed
+        issues, runs = everything() if self._is_new and everything is not None else (changed, runs)
         with self._translated(), connection:
             connection.executemany(
                 "INSERT INTO run (id, began) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET began = min(began, excluded.began) WHERE excluded.began < began",

@@ -247,6 +247,9 @@ def test_long_names_are_short_in_the_prompt_and_still_tell_the_logs_apart(asker)
     answer = asker.ask()
     assert {one.state for one in answer.citations} == {"shown"}
     assert sorted(map(answer.sources.get, (one.source for one in answer.citations))) == [str(asker.run_dir / name) for name in names]
+    told = asker.run("ask", WHY, "--run", "r1").stderr.splitlines()
+    assert sorted(line.partition(" is ")[2] for line in told if line.startswith("rollout-2026~0b1f6c3e.jsonl")) == [str(asker.run_dir / name) for name in names]
+    assert not any(line.startswith("worker.log is") for line in told)
 
 
 def test_latest_and_the_environment_name_a_run(asker):

@@ -261,3 +261,35 @@ def test_a_restart_anywhere_changes_nothing(steps, data):
             shaken.restart()
     assert shaken.issues == calm.issues
     assert shaken.out == calm.out
+
+
+LIMIT = Rule(
+    id="limit", title="Limit", patterns=("(?i)limit|quota",), severity=Severity.MEDIUM, category="p", recommendation="Wait.", where=("program", "agent", "tool")
+)
+
+
+def agents_errors(bench, message, number=9):
+    """An agent that ran into the same error again and again."""
+    return bench.feed("s.jsonl", *(event(n, "error", error_message=message) for n in range(number)), module=canonical)
+
+
+def test_what_a_detector_has_told_of_an_agent_is_counted_and_not_told_again():
+    """One message for one trouble: the account's limit is known already."""
+    bench = agents_errors(Bench(LIMIT), "You've hit your usage limit")
+    assert [alert.type for alert in bench.out if alert.type != "error_loop"] == ["limit_reached"]
+    assert [(issue.occurrences, issue.status) for issue in bench.issues] == [(9, "notified")]
+
+
+def test_what_an_error_loop_has_told_is_not_told_again():
+    """Where a rule asks for more than the loop."""
+    bench = agents_errors(Bench(msgspec.structs.replace(REFUSED, threshold=6)), "connection refused")
+    assert [alert.type for alert in bench.out] == ["error_loop"]
+
+
+def test_what_a_detector_did_not_tell_is_told():
+    """It says less than the rule, is switched off, or is of another error."""
+    severe = msgspec.structs.replace(LIMIT, severity=Severity.HIGH)
+    assert len(agents_errors(Bench(severe), "You've hit your usage limit", 3).told) == 1
+    assert len(agents_errors(Bench(LIMIT, limits=Limits(off=frozenset({"limit_reached"}))), "You've hit your usage limit", 3).told) == 1
+    bench = agents_errors(agents_errors(Bench(), "You've hit your usage limit", 3), "connection refused", 3)
+    assert len(bench.told) == 1

@@ -46,6 +46,7 @@ def test_two_alerts_stay_two_whatever_their_ids_are(ids):
         ({"episode_id": 7}, "episode_id", "7"),
         ({}, "episode_id", "id"),
         ({"evidence": "x"}, "evidence", ()),
+        ({"recommendation": "Restart it. " * 20}, "recommendation", "Restart it. " * 20),  # as long as a rule's may be: an action may be named by it
         ({"evidence": [{"offset": True}]}, "evidence", (Evidence("", 0, AT, ""),)),
         ({"timestamp": "9999-12-31T23:59:59Z"}, "timestamp", AT),
         ({"timestamp": "0001-01-01T00:00:00Z"}, "timestamp", AT),

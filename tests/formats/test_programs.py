@@ -1,6 +1,7 @@
 """Programs' logs: Winston's JSON lines, Fluent Bit's files and plain text, whatever stands in them."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentwatch.core.engine import Engine
+from agentwatch.core.limits import Limits
 from agentwatch.formats import fluent_bit, plain_text, winston
 from agentwatch.formats.program import LONGEST, MOST_TRACE_LINES, Memory, moment
-from agentwatch.model import Context, Usage
+from agentwatch.model import Alert, Context, Usage
 from tests.formats.harness import CORPUS, decoded, line, lines_of, types
 
 SOURCE = "runs/r1/worker.log"
@@ -102,6 +105,9 @@ LEVELS = {
     "info that speaks of errors": ("INFO got ERROR 5 from peer", "agent_output", "got ERROR 5 from peer"),
     "a lower-case word": ("no error here", "agent_output", "no error here"),
     "a longer word": ("ERRORS are counted", "agent_output", "ERRORS are counted"),
+    "a count of none": ("error: 0", "agent_output", "error: 0"),
+    "an answer": ("panic: false,", "agent_output", "panic: false,"),
+    "a count of some": ("error: 10", "error", "error: 10"),
     "nothing": ("", "agent_output", ""),
 }
 
@@ -114,6 +120,7 @@ def test_the_level_of_a_line_is_the_first_one_in_its_head(text, kind, words):
 
 
 TRACE = 'Traceback (most recent call last):\n  File "a.py", line 1\n'
+FRAME = 'Traceback (most recent call last):\n  File "a.py", line 1, in {}\n    x()\n'
 
 
 @pytest.mark.parametrize(
@@ -132,11 +139,40 @@ TRACE = 'Traceback (most recent call last):\n  File "a.py", line 1\n'
         pytest.param("INFO x\npanic: y\n\ngoroutine 1 [running]:\nmain.main()\nexit status 2\n", ["panic: y"], id="go"),
         pytest.param("INFO x\nthread 'main' panicked at a.rs:1:2:\ny\nnote: run with RUST_BACKTRACE\n", ["thread 'main' panicked at a.rs:1:2:"], id="rust"),
         pytest.param("ERROR x\n  detail\nmore of it\n", ["x"], id="a message of several lines"),
+        pytest.param(f"INFO x\n{FRAME.format('<module>')}ValueError: v\n", ["ValueError: v"], id="python, not caught by anybody"),
+        pytest.param(
+            f"INFO x\n{FRAME.format('f')}A: a\n\nDuring handling of the above exception, another one\n\n{FRAME.format('<module>')}B: b\n",
+            ["B: b"],
+            id="python, not caught, from one that was",
+        ),
+        pytest.param(f"INFO x\nException in thread T-1 (run):\n{FRAME.format('_bootstrap_inner')}ValueError: v\n", ["ValueError: v"], id="python, a thread"),
+        pytest.param(f"INFO x\nProcess P-1:\n{FRAME.format('_bootstrap')}ValueError: v\n", ["ValueError: v"], id="python, a process"),
+        pytest.param("WARN x\n/a/b.js:3\n    throw y\n    ^\n\nError: y\n    at f (b.js:3)\n\nNode.js v20.1.0\n", ["Error: y"], id="node, after a warning"),
+        pytest.param("WARN x\nfatal: not a repository\n", ["fatal: not a repository"], id="a command's own words"),
     ],
 )
 def test_a_stack_trace_is_one_error(text, errors):
     """Told at the line that says what happened; the rest of the trace belongs to it."""
     assert [said for kind, said in told_of(STAMP + text) if kind == "error"] == errors
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING"])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(f"{FRAME.format('f')}ValueError: v\n", id="python"),
+        pytest.param(f"{FRAME.format('f')}A: a\n\nDuring handling of the above exception, another one\n\n{FRAME.format('g')}B: b\n", id="python, chained"),
+        pytest.param("java.io.IOException: y\n\tat a.b(C.java:1)\nCaused by: z.EError: w\n\t... 3 more\n", id="java"),
+    ],
+)
+def test_an_exception_that_was_caught_and_logged_is_no_failure(level, trace):
+    """Whoever caught it has said how bad it is. Else every retry of a healthy program would page somebody."""
+    assert [said for kind, said in told_of(f"{STAMP}{level} retrying\n{trace}{STAMP}INFO fine\n") if kind == "error"] == []
+
+
+def test_a_warning_with_an_error_of_javascript_is_a_warning():
+    """Its stack belongs to it."""
+    assert [kind for kind, _ in told_of(f"{STAMP}warn x\n{STAMP}WARN y\nTypeError: z\n    at f (a.js:1)\n") if kind == "error"] == []
 
 
 def trace_of(text, module=plain_text):
@@ -202,6 +238,16 @@ def test_a_json_record_as_large_and_deep_as_it_likes_tells_no_more_than_a_record
 def test_a_programs_last_words_are_heard_at_once():
     """Nothing waits for what may follow: a crashed program writes nothing more."""
     assert told_of(f"{STAMP}INFO x\nTypeError: y\n")[-1] == ("error", "TypeError: y")
+
+
+@pytest.mark.parametrize("levels", [("INFO",), ("INFO", "ERROR"), ("ERROR", "INFO")], ids="-".join)
+def test_nobody_waits_for_a_program_that_has_nothing_to_log(levels):
+    """It is not stuck, nor does it wait for its user, however long it is silent."""
+    out: list[Alert] = []
+    engine, decoder = Engine(Limits(waiting=timedelta(minutes=1)), lambda *_: None, None, pytest.fail), plain_text.Decoder(SOURCE)
+    decoder.read([f"{STAMP}{level} x\n".encode() for level in levels], 0, lambda items: engine.feed(SOURCE, "runs/r1", items, decoder, out), pytest.fail)
+    engine.finish(datetime(2026, 2, 10, tzinfo=UTC), out)
+    assert out == []
 
 
 def test_a_programs_silence_is_no_stall():

@@ -147,16 +147,17 @@ def test_a_file_that_was_taken_away_is_made_again_with_everything(tmp_path, stor
     with pytest.raises(StorageError, match="was taken away"):
         store.write([issue(occurrences=2)], {})
     assert not (tmp_path / "issues.db").exists()
-    store.write([], {"run-2": AT}, lambda: [issue(occurrences=2), issue("cd" * 32)])
-    assert [one.occurrences for one in store.issues("run-2")] == [2, 1]
+    store.write([], {}, lambda: ([issue(occurrences=2), issue("cd" * 32)], {"run-1": AT - timedelta(days=1), "run-2": AT}))
+    assert [(one.occurrences, one.why) for one in store.issues("run-2")] == [(2, "new: in none of 1 earlier run"), (1, "new: in none of 1 earlier run")]
+    assert store.runs() == {"run-1": 0, "run-2": 2}
 
 
 def test_a_damaged_file_is_set_aside_and_made_again(tmp_path, store):
     """A file that is no database is told once; the next write makes a new one with everything."""
     (tmp_path / "issues.db").write_bytes(b"no database at all, but long enough to be read as one" * 100)
     with pytest.raises(StorageError, match=r"issues\.db"):
-        store.write([issue()], {"run-2": AT}, lambda: [issue()])
-    store.write([], {"run-2": AT}, lambda: [issue()])
+        store.write([issue()], {}, lambda: ([issue()], {"run-2": AT}))
+    store.write([], {}, lambda: ([issue()], {"run-2": AT}))
     assert len(store.issues("run-2")) == 1
     assert (tmp_path / "issues.db.bad").exists()
 
