@@ -138,7 +138,8 @@ def read_file(path: Path, *, is_ours: bool = False) -> tuple[Rule, ...]:
     text = _text(path)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    # Numbers of thousands of digits are a plain ValueError.
+    except (ValueError, RecursionError) as error:
         raise RuleError(f"not TOML: {error}") from None
     tables = data.get("rule")
     if unknown := [name for name in data if name != "rule"]:

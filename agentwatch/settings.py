@@ -24,6 +24,8 @@ from agentwatch.errors import SettingsError
 from agentwatch.model import Severity
 
 FILE_NAME = "agentwatch.toml"
+MOST_BYTES = 1 << 20
+"""Of a settings file, as of a file of rules: one with every key and its explanation has some 10 kB."""
 PREFIX = "AGENTWATCH_"
 DEFAULT = "default"
 FLAG = "flag"
@@ -535,16 +537,21 @@ def _is_there(path: Path) -> bool:
 
 def _text(path: Path, errors: str) -> str:
     try:
-        # Editors on Windows begin a file with a byte order mark.
-        return path.read_text("utf-8-sig", errors)
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"`{path}`: cannot be read: {error.strerror}", hint="mend its permissions, or take it away") from None
+    if len(data) > MOST_BYTES:
+        raise SettingsError(f"`{path}`: more than {MOST_BYTES:,} bytes, which no settings have", hint="name another file, or move this one away")
+    # Editors on Windows begin a file with a byte order mark.
+    return data.decode("utf-8-sig", errors)
 
 
 def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[Override]]:
     try:
         data = tomllib.loads(_text(path, "strict"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Numbers of thousands of digits are a plain ValueError.
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"`{path}`: not TOML: {error}", hint="texts need quotes; sections stand in square brackets") from None
     overrides = [one for kind in OVERRIDES for one in _overrides(kind, data.pop(kind, {}), path)]
     for section, keys in data.items():
@@ -674,7 +681,7 @@ def _value(key: Key, loaded: LoadedValue, home: Path | None) -> object:
 
 
 def _path_of(value: Any, base: Path, home: Path | None) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("expected a path")
     path = Path(value)
     if home and path.parts[:1] == ("~",):

@@ -271,3 +271,7 @@ def test_reading_raises_rule_errors_alone(tmp_path):
     """Whoever reads one file is told what is wrong with it."""
     with pytest.raises(RuleError):
         read_file(tmp_path / "missing.toml")
+    long = tmp_path / "long.toml"
+    long.write_text(f"[[rule]]\nid = {'9' * 10_000}")
+    with pytest.raises(RuleError, match="not TOML"):
+        read_file(long)

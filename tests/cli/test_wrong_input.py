@@ -86,6 +86,10 @@ SETTINGS = {
     "an address in a file that lies there": ("[webhook]\nurl = 'https://x'", "webhook.url"),
     "no limit of single executors": ("[executor.CODEX.logs]\ndir = 'x'", "executor.CODEX.logs"),
     "no key of single projects": ("[project.'/srv/*'.cost]\nusd = 1", "cost.usd"),
+    "a path with a NUL": ('[logs]\ndir = "a\\u0000b"', "logs.dir"),
+    "brackets without end": ("a = " + "[" * 100_000, "agentwatch.toml"),
+    "a number of ten thousand digits": ("[cost]\nusd_per_session = " + "9" * 10_000, "agentwatch.toml"),
+    "fifty megabytes": ("#" * 50_000_000, "agentwatch.toml"),
 }
 
 
@@ -132,3 +136,8 @@ def test_what_is_no_file_is_no_settings_file(place):
     """A pipe of that name would be waited for without end."""
     os.mkfifo(place.base / "agentwatch.toml")
     refused(place.run("run", "--once"), "agentwatch.toml")
+
+
+def test_a_settings_file_without_end_is_refused(place):
+    """It is not read until the memory is full."""
+    refused(place.run("run", "--once", "--config", "/dev/zero"), "/dev/zero")
