@@ -13,13 +13,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import msgspec
 
 from agentwatch import __version__, checkpoint
 from agentwatch.alert_log import NAME as ALERTS
-from agentwatch.apps import alerts, channels, service, setup
+from agentwatch.apps import alerts, channels, rules, service, setup
 from agentwatch.apps.holder import STATE_DIR, holder_of
 from agentwatch.apps.posts import DEAD_LETTERS
 from agentwatch.apps.status import Health, look
@@ -116,6 +117,7 @@ def examine(load: Callable[[], Loaded], log_dir: Path | None, environ: Mapping[s
     places += _wholes(loaded, environ, home, {place.path: place for place in places})
     checks.append(Check("python", "ok", f"agentwatch {__version__} on Python {platform.python_version()}, {platform.system()} {platform.release()}"))
     checks += _daemon(log_dir)
+    checks += _rules(loaded, environ, home)
     checks += _services(environ, home)
     checks += _alerts(log_dir)
     checks += _permissions(log_dir, places)
@@ -251,6 +253,17 @@ def _checkpoint(health: Health, path: Path) -> Check:
     return Check("checkpoint", "ok", f"of {health.saved_at:%Y-%m-%d %H:%M:%S}Z, {health.events_total:,} events, {len(health.files):,} files")
 
 
+def _rules(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> Iterator[Check]:
+    """Of the user's own, for which the daemon says it once."""
+    if not loaded.origins:
+        return  # the settings cannot be used
+    try:
+        found = [Check("rules", "broken", what, remedy) for what, remedy in rules.problems(loaded, environ, home)]
+    except SettingsError as error:
+        found = [Check("rules", "broken", str(error), error.hint or "")]
+    yield from found or [Check("rules", "ok", "all files of rules can be used")]
+
+
 def _services(environ: Mapping[str, str], home: Path | None) -> Iterator[Check]:
     """What systemd says of units of ours. Nothing where there is no systemd."""
     found = service.places(environ, home)
@@ -350,13 +363,20 @@ def _notifications(loaded: Loaded, environ: Mapping[str, str]) -> Check:
 
 def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
     base = next(path for path in (log_dir, *log_dir.parents) if path.exists())
-    if os.access(base, os.W_OK | os.X_OK) and base.is_dir():
+    if not base.is_dir():
+        return  # told with the settings
+    if os.access(base, os.W_OK | os.X_OK):
         yield Check("log directory", "ok", f"`{log_dir}` {'can be written' if base == log_dir else 'is made at the first start'}")
     else:
         yield Check("log directory", "broken", f"`{base}` cannot be written by this user", "mend its permissions, or choose another with `--log-dir DIR`")
     for name, path in (("alert log", log_dir / ALERTS), ("state directory", log_dir / STATE_DIR)):
         if path.exists() and not os.access(path, os.W_OK):
-            yield Check(name, "broken", f"`{path}` cannot be written by this user", f"give it to the user who runs the daemon: `chown {os.geteuid()} {path}`")
+            yield Check(
+                name,
+                "broken",
+                f"`{path}` cannot be written by this user",
+                f"give it to the user who runs the daemon: `chown {os.geteuid()} {quote(str(path))}`",
+            )
     state = log_dir / STATE_DIR
     for name, path in (("alert log", log_dir / ALERTS), ("state directory", state / "lock"), ("state directory", state / checkpoint.NAME)):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
@@ -364,11 +384,11 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
     if state.is_symlink() or (state.exists() and not state.is_dir()):
         what = "a symbolic link" if state.is_symlink() else "no directory"
         yield Check("state directory", "broken", f"`{state}` is {what}", "move it away: the daemon makes it")
-    elif state.exists():
+    elif log_dir.is_dir():
         try:
-            setup.state_dir(log_dir)
+            setup.state_dir(log_dir) if state.exists() else setup.check_closed(log_dir, log_dir.stat())
         except StorageError as error:
-            yield Check("state directory", "broken", str(error), error.hint or "")
+            yield Check("state directory" if state.exists() else "log directory", "broken", str(error), error.hint or "")
     yield from _readable_by_others(log_dir)
     for place in places:
         if place.unreadable:
@@ -381,7 +401,7 @@ def _readable_by_others(log_dir: Path) -> Iterator[Check]:
     """Logs hold what agents read and wrote: more than is meant for everybody."""
     found = [path for path in (log_dir, log_dir / ALERTS, log_dir / "agent-work-stream.jsonl") if path.exists() and path.stat().st_mode & 0o007]
     if found and log_dir.is_dir() and log_dir.stat().st_mode & 0o005:
-        names = " ".join(str(path) for path in found)
+        names = " ".join(quote(str(path)) for path in found)
         yield Check("privacy", "warning", f"other users of this machine may read {', '.join(f'`{path}`' for path in found)}", f"run `chmod o-rwx {names}`")
 
 

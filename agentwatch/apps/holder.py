@@ -13,7 +13,7 @@ def holder_of(state: Path, name: str = "lock") -> int | None:
     """Whose the lock is: the pid that its owner wrote there, 0 if it says none; None if nobody has it. Raises StorageError where this user may not look."""
     try:
         fd = os.open(state / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StorageError(f"cannot look into `{state}`: {error.strerror}", hint="ask as the user who runs the daemon") from error

@@ -1,6 +1,6 @@
 """The rules in force for a command: found, chosen by the settings, and read again when their files change."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from agentwatch import rulebook
@@ -15,11 +15,33 @@ NOT_INSTALLED = "rules are not looked for: google-re2 cannot be loaded"
 
 def shelf(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> Shelf:
     """The directories that rules are taken from."""
+    named = named_directory(loaded, home)
+    return Shelf(rulebook.directories(environ, home, [named] if named else []))
+
+
+def named_directory(loaded: Loaded, home: Path | None) -> Path | None:
+    """What `rules.dir` names. Raises SettingsError where it is below a home directory that is not there."""
     named = loaded.settings.rules.dir
-    if named.startswith("~/") and home is None:
+    if not named.startswith("~/"):
+        return Path(named) if named else None
+    if home is None:
         raise SettingsError(f"`rules.dir` from {loaded.origins['rules.dir']}: there is no home directory", hint="name an absolute path")
-    extra = [home / named[2:] if named.startswith("~/") and home is not None else Path(named)] if named else []
-    return Shelf(rulebook.directories(environ, home, extra))
+    return home / named[2:]
+
+
+def problems(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the rules that would be in force, each with its remedy."""
+    named = named_directory(loaded, home)
+    if named is not None and not named.is_dir():
+        what = "is no directory" if named.exists() else "is not there"
+        yield f"`{named}`, which `rules.dir` names, {what}", f"make it, or mend `rules.dir` ({loaded.origins['rules.dir']})"
+    try:
+        linear.load()
+    except ImportError as error:
+        yield f"{NOT_INSTALLED}: {error}", "install agentwatch anew"
+        return
+    for one in shelf(loaded, environ, home).read().refused:
+        yield f"refused: {one}", "mend the file, or take it away; `agentwatch rules list` reads it again"
 
 
 class Keeper:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from shlex import quote
 from stat import S_ISREG, S_ISVTX, S_IWOTH
 from typing import Any
 
@@ -182,15 +183,19 @@ def state_dir(log_dir: Path) -> Path:
     if path.is_symlink():
         raise StorageError(f"`{path}` is a symbolic link", hint="remove it: what the daemon remembers is not kept behind a link")
     if stat.st_mode & 0o022:
-        raise StorageError(f"`{path}` can be written by others (mode {stat.st_mode & 0o777:o})", hint=f"run `chmod 700 {path}`")
+        raise StorageError(f"`{path}` can be written by others (mode {stat.st_mode & 0o777:o})", hint=f"run `chmod 700 {quote(str(path))}`")
     if stat.st_uid != os.geteuid():
         raise StorageError(f"`{path}` belongs to somebody else (user {stat.st_uid})", hint="run as that user, or choose another directory with `--log-dir`")
-    if above.st_mode & S_IWOTH and not above.st_mode & S_ISVTX:
-        # In a sticky directory, as /tmp is one, nobody can rename what is another's.
-        raise StorageError(
-            f"`{log_dir}` can be written by everybody (mode {above.st_mode & 0o777:o})", hint=f"run `chmod o-w {log_dir}`, or `chmod +t {log_dir}`"
-        )
+    check_closed(log_dir, above)
     return path
+
+
+def check_closed(log_dir: Path, stat: os.stat_result) -> None:
+    """Raises StorageError where everybody could put a state directory of theirs in the place of ours."""
+    # In a sticky directory, as /tmp is one, nobody can rename what is another's.
+    if stat.st_mode & S_IWOTH and not stat.st_mode & S_ISVTX:
+        name = quote(str(log_dir))
+        raise StorageError(f"`{log_dir}` can be written by everybody (mode {stat.st_mode & 0o777:o})", hint=f"run `chmod o-w {name}`, or `chmod +t {name}`")
 
 
 def lock(state: Path, name: str = "lock", does: str = "watches") -> int:

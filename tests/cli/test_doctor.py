@@ -121,6 +121,16 @@ def test_a_state_directory_that_others_may_write_is_broken(place):
     assert checks(report)["state directory"]["remedy"] == f"run `chmod 700 {state}`"
 
 
+def test_a_log_directory_that_everybody_may_write_is_broken(place):
+    """Before there is a state directory in it, too: the daemon would refuse to make it there."""
+    place.logs.mkdir(parents=True)
+    place.logs.chmod(0o777)
+    code, report = doctor(place)
+    assert code == 1
+    assert checks(report)["log directory"]["state"] == "broken"
+    assert checks(report)["log directory"]["remedy"].startswith(f"run `chmod o-w {place.logs}`")
+
+
 @pytest.mark.parametrize("name", ["agent-alerts.jsonl", ".agentwatch", ".agentwatch/lock"])
 @pytest.mark.parametrize("kind", ["link", "FIFO"])
 def test_what_the_daemon_refuses_is_broken(place, name, kind):
@@ -147,9 +157,11 @@ def test_a_log_directory_that_is_a_file_is_broken(place):
     """What cannot become a directory is said before the daemon says it."""
     place.logs.parent.mkdir()
     place.logs.write_text("")
-    code, report = doctor(place)
-    assert code == 1
-    assert checks(report)["log directory"]["state"] == "broken"
+    code, report = doctor(place, "--log-dir", place.logs)
+    broken = [check for check in report["checks"] if check["state"] == "broken"]
+    assert code == 2
+    assert [(check["name"], check["remedy"]) for check in broken] == [("settings", "choose another with `--log-dir DIR`")]
+    assert f"`{place.logs}` is no directory" in broken[0]["found"]
 
 
 def test_people_see_every_problem_with_its_remedy(place):
@@ -208,3 +220,32 @@ def test_versions_are_told(place):
     """What whoever helps asks first."""
     _, report = doctor(place)
     assert checks(report)["python"]["found"].startswith(f"agentwatch {__version__} on Python 3.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [("none", None, "is not there"), ("file", "", "is no directory"), ("rules", "rule = ", "x.toml`: not TOML")],
+    ids=["no directory", "a file", "a file that is no TOML"],
+)
+def test_rules_that_cannot_be_used_are_broken(place, name, text, found):
+    """With file and reason: the daemon says so once, when nobody looks."""
+    path = place.base / name
+    if name == "rules":
+        path.mkdir()
+        (path / "x.toml").write_text(text)
+    elif text is not None:
+        path.write_text(text)
+    code, report = doctor(place, AGENTWATCH_RULES_DIR=str(path))
+    assert code == 1
+    assert checks(report)["rules"]["state"] == "broken"
+    assert found in checks(report)["rules"]["found"]
+
+
+def test_a_command_that_mends_can_be_pasted(place):
+    """Whatever the directory is called."""
+    logs = place.base / "my logs"
+    (logs / ".agentwatch").mkdir(parents=True)
+    (logs / ".agentwatch").chmod(0o777)
+    _, report = doctor(place, "--log-dir", str(logs))
+    assert checks(report)["state directory"]["remedy"] == f"run `chmod 700 '{logs}/.agentwatch'`"
+    assert checks(report)["privacy"]["remedy"] == f"run `chmod o-rwx '{logs}'`"

@@ -258,7 +258,7 @@ def test_a_working_directory_that_was_deleted_is_named(place):
 def test_a_log_directory_that_is_a_file_is_named(place):
     """The file, not what cannot be made in it."""
     (place.base / "file").touch()
-    assert place.run("run", "--once", "--log-dir", "file").stderr.startswith(f"error: `{place.base / 'file'}` is no directory")
+    assert place.run("run", "--once", "--log-dir", "file").stderr.startswith(f"error: flag, `logs.dir`: `{place.base / 'file'}` is no directory")
 
 
 def test_how_often_a_call_may_repeat_is_a_setting(place):

@@ -141,3 +141,36 @@ def test_what_is_no_file_is_no_settings_file(place):
 def test_a_settings_file_without_end_is_refused(place):
     """It is not read until the memory is full."""
     refused(place.run("run", "--once", "--config", "/dev/zero"), "/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ["run", "--once"],
+            ["status"],
+            ["alerts"],
+            ["issues"],
+            ["tail", "--json"],
+            ["raw", "--grep", "x"],
+            ["summary"],
+            ["report", "weekly"],
+            ["replay", "latest"],
+        ),
+        *(
+            ["rotate"],
+            ["runs", "list"],
+            ["ask", "why?"],
+            ["notify", "--dry-run"],
+            ["mcp"],
+            ["backtest", "--set", "error_loop.threshold=3"],
+            ["service", "install", "--print"],
+        ),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_file_is_no_log_directory(place, arguments):
+    """Nor is what would lie below one: that there are no alerts would be an answer about another place."""
+    (place.base / "afile").write_text("")
+    for name in ("afile", "afile/logs"):
+        refused(place.run(*arguments, AGENT_WORK_LOG_DIR=name), "AGENT_WORK_LOG_DIR")
