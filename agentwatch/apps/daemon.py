@@ -191,6 +191,15 @@ def _patience(report: Report, pause: Callable[[OSError], None]) -> Callable[[OSE
     return wait
 
 
+def _watched(log_dir: Path, folders: set[Path]) -> str:
+    """What is watched, in one line: agents have some thirty folders in which they may keep their logs, of which a machine has two or three."""
+    there = sum(folder.is_dir() for folder in folders)
+    if not folders:
+        return f"watching {log_dir}"
+    found = f"{there} {'folder' if there == 1 else 'folders'} of agents" if there else "the folders of agents, of which none is there yet"
+    return f"watching {log_dir} and {found}; `agentwatch doctor` lists them"
+
+
 class Daemon:
     """Watches until it is told to stop. One thread does all the work; watchdog's only leaves notes."""
 
@@ -288,7 +297,7 @@ class Daemon:
         try:
             loop.start()
             self._systemd.send(READY=1, STATUS=f"watching {log_dir}")
-            self._report(f"watching {', '.join(dict.fromkeys(str(root.path) for root in (*tailer.roots, *wholes.places)))}")
+            self._report(_watched(log_dir, {root.path for root in (*tailer.roots, *wholes.places)} - {log_dir}))
             while not (self._stopping or self._reloading):
                 loop.step()
             if self._stopping:

@@ -272,7 +272,8 @@ def demo(
 def main() -> None:
     """The entry point: what a user did wrong is told in two lines, not in a traceback."""
     # Where one is closed, the next file that is opened would get its number, and what a child says would go into the alert log.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115  # for as long as the process lives
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal in another encoding is no reason to fail

@@ -271,3 +271,35 @@ def test_how_often_a_call_may_repeat_is_a_setting(place):
     place.write(*lines)
     assert place.run("run", "--once").stderr.startswith("0 new alerts")
     assert place.run("run", "--once", AGENTWATCH_TOOL_LOOP_REPEATS="3").stderr.startswith("1 new alert ")
+
+
+@pytest.mark.parametrize(
+    ("folders", "sources", "said"),
+    [
+        ([], "all", " and the folders of agents, of which none is there yet; `agentwatch doctor` lists them"),
+        ([".claude/projects"], "all", " and 1 folder of agents; `agentwatch doctor` lists them"),
+        ([".claude/projects", ".codex/sessions"], "all", " and 2 folders of agents; `agentwatch doctor` lists them"),
+        ([".claude/projects"], "none", ""),
+    ],
+    ids=["none", "one", "two", "the log directory alone"],
+)
+def test_what_is_watched_is_told_in_one_short_line(place, folders, sources, said):
+    """The log directory by name, the agents' folders by number: there are thirty that could be."""
+    for folder in folders:
+        (place.base / folder).mkdir(parents=True)
+    environ = {**place.environ, "AGENTWATCH_SOURCES": sources}
+    with subprocess.Popen(place.command("run"), cwd=place.base, env=environ, stderr=subprocess.PIPE, text=True) as daemon:
+        line = daemon.stderr.readline()
+        daemon.terminate()
+    assert line == f"watching {place.logs}{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["mcp"], 0), (["rules", "test", "boom", "-"], 1), (["log", "error", "--attempt", "a-1", "-"], 0)], ids=["mcp", "rules", "log"]
+)
+def test_where_stdin_is_closed_there_is_nothing_to_read(place, arguments, code):
+    """Some supervisors start a program so: it is no reason for a traceback."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *place.command(*arguments)], cwd=place.base, env=place.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
