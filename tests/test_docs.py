@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from agentwatch.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "agentwatch/formats/README.md", ROOT / "fuzz/README.md"])
@@ -31,3 +34,22 @@ def test_every_test_that_a_fault_names_exists():
     assert len(named) > 50
     for file, test in named:
         assert re.search(rf"^(async )?def {test}\(", (ROOT / "tests" / file).read_text("utf-8"), re.MULTILINE), f"{file}::{test}"
+
+
+def test_every_option_of_a_command_that_is_named_exists():
+    """Whoever renames one finds the places; what stands in a text is tried as it stands."""
+    top = typer.main.get_command(app)
+    tried = 0
+    for page in PAGES:
+        for words in re.findall(r"\bagentwatch ([a-z][^\n`\"|#;&<>)…]*)", re.sub(r".*npx .*", "", page.read_text("utf-8"))):
+            command, rest = top, words.split()
+            while rest and rest[0] in getattr(command, "commands", {}):
+                command = command.commands[rest.pop(0)]
+            if command is top:
+                continue  # "agentwatch reads …": a sentence
+            known = {"--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}
+            own = rest[: rest.index("--")] if "--" in rest else rest
+            named = {word.partition("=")[0].rstrip(",.:") for word in own if re.match(r"--[a-z]", word)}
+            assert named <= known, f"{page.name}: agentwatch {words}"
+            tried += len(named)
+    assert tried > 50

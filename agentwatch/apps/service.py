@@ -337,6 +337,8 @@ def places(environ: Mapping[str, str], home: Path | None) -> list[Place]:
 def states(place: Place) -> list[UnitState]:
     """How each installed unit does; empty where none is. Raises StorageError where the manager cannot be asked."""
     names = [name for name in installed(place) if name.removesuffix(".service") not in (ROTATE, WEEKLY)]
+    if names:
+        _require_answer(place.manager)
     return [_state(place, name) for name in names]
 
 
@@ -421,11 +423,15 @@ def lingers(user: str) -> bool:
 
 
 def require(manager: Manager) -> None:
-    """Raises StorageError where this manager is not there to be talked to."""
+    """Raises StorageError where this manager is not there to be told anything."""
+    if manager == "system" and os.geteuid() != 0 and BOOTED.is_dir():
+        raise StorageError("the system's units are root's", hint="call it with sudo, or without `--system`")
+    _require_answer(manager)
+
+
+def _require_answer(manager: Manager) -> None:
     if not BOOTED.is_dir() or shutil.which("systemctl") is None:
         raise StorageError("systemd does not run here", hint=HINT_WITHOUT)
-    if manager == "system" and os.geteuid() != 0:
-        raise StorageError("the system's units are root's", hint="call it with sudo, or without `--system`")
     done = _systemctl(manager, "show", "--property=Version", may_fail=True)
     if done.returncode != 0:
         raise StorageError(f"systemd cannot be asked: {_words(done)}", hint="log in as this user, not with su; or use `--system --as NAME`")

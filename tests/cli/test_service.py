@@ -183,6 +183,16 @@ def test_where_nothing_is_installed_status_and_uninstall_say_so(place):
     assert "nothing is installed" in done.stderr
 
 
+@has_no_systemd
+def test_units_of_a_systemd_that_is_not_there_are_no_riddle(place):
+    """A home that was copied, a container: said is that there is no systemd, not how it was asked."""
+    units = place.base / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    (units / "agentwatch.service").touch()
+    done = place.run("service", "status")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: systemd does not run here")
+
+
 def test_the_templates_are_in_the_wheel_too(tmp_path):
     """Whoever installs with pipx has no checkout."""
     wheel = ROOT / "pyproject.toml"
