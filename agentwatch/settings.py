@@ -404,6 +404,9 @@ OVERRIDES = ("executor", "project")
 OVERRIDABLE = ("error_loop", "tool_loop", "stuck", "cost", "waiting", "context", "restarts", "failed_session", "alerts")
 """Sections that are about single attempts. Budgets of a day are of all of them."""
 
+_PATTERN = re.compile(r"Expected `str` matching regex '.*'(?= - at `|$)")
+"""What msgspec says of a text that is none of ours: the hint says it in words."""
+
 _NEVER_OVERRIDDEN = frozenset({"cost.usd_per_day", "cost.usd_per_project_day"})
 
 _NAMES = frozenset(name for key in KEYS.values() for name in key.names)
@@ -677,7 +680,7 @@ def _value(key: Key, loaded: LoadedValue, home: Path | None) -> object:
             return _path_of(value, meta.base_dir, home)
         return msgspec.convert(_READERS.get(key.path, _as_is)(value), key.type, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
-        text = str(error)
+        text = _PATTERN.sub("not of the form that is asked for", str(error))
         raise SettingsError(f"{meta.name}, `{key.path}`: {text[0].lower()}{text[1:]}: {value!r:.100}", hint=key.help) from None
 
 

@@ -212,7 +212,9 @@ def _check_path(path: Path) -> None:
     try:
         bare(str(path))
     except (ValueError, UnicodeError):
-        raise UsageError(f"{str(path)!r}: a unit file cannot name it", hint="choose a path without control characters and odd bytes") from None
+        raise UsageError(
+            f"{str(path)!r}: a unit file cannot name it", hint="choose a path without control characters, odd bytes and a space at its end"
+        ) from None
 
 
 def _environment(loaded: Loaded, environ: Mapping[str, str]) -> dict[str, str]:

@@ -67,6 +67,7 @@ ENVIRONMENT = {
     "no quiet hours": ({"AGENTWATCH_TELEGRAM_QUIET": "at night"}, "AGENTWATCH_TELEGRAM_QUIET"),
     "no web address": ({"AGENTWATCH_WEBHOOK_URL": "ftp://x"}, "AGENTWATCH_WEBHOOK_URL"),
     "a settings file that is not there": ({"AGENTWATCH_CONFIG": "none.toml"}, "none.toml"),
+    "no chat": ({"AGENTWATCH_TELEGRAM_CHATS": "me"}, "`telegram.chats`: not of the form that is asked for - at `$[0]`: 'me'"),
 }
 
 SETTINGS = {
