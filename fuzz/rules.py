@@ -28,7 +28,8 @@ def target(data: bytes) -> None:
     try:
         found = Rules(read_file(FILE, is_ours=False))
     except RuleError as error:
-        assert str(error)
+        if not str(error):
+            raise
         return
     for slot in SLOTS:
         match = found.find(slot, "winston", text)
