@@ -450,7 +450,6 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
         section, _, name = path.partition(".")
         values_by_section[section][name] = _value(KEYS[path], loaded, home)
     sections: dict[str, Any] = {section: cls(**values_by_section[section]) for section, cls in _SECTIONS.items()}
-    _check_directory(sections["logs"].dir, merged["logs.dir"].loader_meta.name)
     return Loaded(
         settings=Settings(**sections),
         origins={path: loaded.loader_meta.name for path, loaded in merged.items()},
@@ -693,12 +692,13 @@ def _path_of(value: Any, base: Path, home: Path | None) -> Path:
     return base / path
 
 
-def _check_directory(path: Path, origin: str) -> None:
+def check_directory(loaded: Loaded) -> None:
     """Raises SettingsError where the log directory cannot be one, because something else has its name or that of one above."""
+    path = loaded.settings.logs.dir
     with suppress(OSError):  # what may not be looked at is told by who needs it
         blocked = next(one for one in (path, *path.parents) if one.exists())
         if not blocked.is_dir():
-            raise SettingsError(f"{origin}, `logs.dir`: `{blocked}` is no directory", hint="choose another with `--log-dir DIR`")
+            raise SettingsError(f"{loaded.origins['logs.dir']}, `logs.dir`: `{blocked}` is no directory", hint="choose another with `--log-dir DIR`")
 
 
 def _as_is(value: Any) -> Any:

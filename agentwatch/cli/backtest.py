@@ -33,7 +33,7 @@ def backtest(
     Reads all logs twice, once with the settings in force and once with others, and says which incidents would be gone and which would be new. Writes nothing.
     """
     from agentwatch.apps.backtest import page, run
-    from agentwatch.settings import KEYS, load
+    from agentwatch.settings import KEYS, check_directory, load
     from agentwatch.ui.page import show
 
     if not changes and other is None:
@@ -48,6 +48,7 @@ def backtest(
         values[key] = value
     common: dict[str, object] = {"logs.dir": log_dir, "logs.history_s": days * 86_400.0}
     before = load(cwd=Path.cwd(), environ=os.environ, home=home(), flags=common, config=config)
+    check_directory(before)
     after = load(cwd=Path.cwd(), environ=os.environ, home=home(), flags=common | values, config=other or config)
     found = run(before, after, os.environ, home(), datetime.now(UTC) - timedelta(days=days))
     if as_json:

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from agentwatch.settings import Loaded
 
 
-def load(log_dir: Path | None, config: Path | None) -> "Loaded":
-    """The settings in force for a command that was given these options. Raises SettingsError."""
+def load(log_dir: Path | None, config: Path | None, *, is_agents: bool = False) -> "Loaded":
+    """The settings in force for a command that was given these options. Raises SettingsError.
+
+    Where it `is_agents`, run for an agent's work, no log directory is worth a refusal.
+    """
     from agentwatch import settings
 
-    return settings.load(cwd=Path.cwd(), environ=os.environ, home=home(), flags={"logs.dir": log_dir}, config=config)
+    loaded = settings.load(cwd=Path.cwd(), environ=os.environ, home=home(), flags={"logs.dir": log_dir}, config=config)
+    if not is_agents:
+        settings.check_directory(loaded)
+    return loaded
 
 
 def as_json(value: object) -> str:

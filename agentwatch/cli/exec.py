@@ -58,7 +58,7 @@ def execute(
     from agentwatch.store.runs import latest, resolve
 
     idle_s, grace_s = _seconds("--max-idle", max_idle), _seconds("--grace", grace)
-    loaded = load(log_dir, config)
+    loaded = load(log_dir, config, is_agents=True)
     logs = loaded.settings.logs
     if run:
         os.environ[VARIABLE] = str(resolve(logs.dir, run, {}))  # read by our logger, and by those that the agent itself calls

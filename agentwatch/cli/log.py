@@ -252,7 +252,7 @@ def _write(attempt: str, lane: str | None, run: str | None, log_dir: Path | None
 
 def _place(log_dir: Path | None, config: Path | None, run: str | None = None) -> dict[str, Any]:
     """Where the daemon looks, by the same settings. Without `run` the logger asks the environment."""
-    logs = load(log_dir, config).settings.logs
+    logs = load(log_dir, config, is_agents=True).settings.logs
     place = {"log_dir": logs.dir, "enabled": logs.logging_enabled}
     if not run:
         return place

@@ -65,6 +65,7 @@ def install(
     loaded = settings.load(
         cwd=directory, environ=os.environ, home=whose_home, flags={"logs.dir": log_dir and log_dir.absolute()}, config=config and config.absolute()
     )
+    settings.check_directory(loaded)
     if not only_print:
         service.require(place.manager)
     wanted = service.Wanted(loaded.settings.logs.dir, directory, config and config.absolute(), notify, add)
