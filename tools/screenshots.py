@@ -67,7 +67,8 @@ def as_svg(ansi: str, width: int, title: str) -> str:
 
 
 def take(terminal: Terminal, name: str) -> None:
-    (IMAGES / f"{name}.svg").write_text(as_svg(terminal.screen(colours=True), WIDTH, f"agentwatch {name}"), "utf-8")
+    shown = terminal.screen(colours=True).replace(f"{sys.executable} -m agentwatch", "agentwatch")
+    (IMAGES / f"{name}.svg").write_text(as_svg(shown, WIDTH, f"agentwatch {name}"), "utf-8")
 
 
 @contextmanager
