@@ -5,7 +5,7 @@ to be written by hand for a new field.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Protocol
 
@@ -13,6 +13,8 @@ import msgspec
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware datetime. Kept as such all the way: subtracting two costs less than one `.timestamp()` (170 ns)."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 NOTHING = msgspec.Raw(b"")
 """A JSON value that was not there: falsy, as every absent field of `Data` is."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from agentwatch.core.engine import Engine
 from agentwatch.core.state import Session
 from agentwatch.core.steps import Reader
 from agentwatch.core.words import ACTIONS, SUCCEEDED, Said, said
-from agentwatch.model import MOST_TOKENS, MOST_USD, Context, Data, Detail, Event, Item
+from agentwatch.model import EPOCH, MOST_TOKENS, MOST_USD, Context, Data, Detail, Event, Item
 
 PACE_S, PACES = 10, 12
 """The pace of an attempt is told as so many counts of events, each of so many seconds."""
@@ -26,8 +26,6 @@ STALE = timedelta(hours=1)
 
 State = Literal["stuck", "limit", "user", "tool", "working", "failed", "done"]
 """What an attempt does. `limit`, `user` and `tool`: it waits for them (the reset of an account's limit); `stuck`: it is silent for longer than it may be."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True, eq=False)

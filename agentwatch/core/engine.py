@@ -14,7 +14,7 @@ from agentwatch.core.recordings import Recording, Recordings
 from agentwatch.core.snapshot import Scope, Snapshot
 from agentwatch.core.state import MOST_OPEN_CALLS, Ended, Lane, Ledger, Session
 from agentwatch.core.steps import Price, Reader, Step, Steps
-from agentwatch.model import RECORDED, Alert, Context, Detail, Event, Fault, Item
+from agentwatch.model import EPOCH, RECORDED, Alert, Context, Detail, Event, Fault, Item
 
 LONGEST_ID, LONGEST_NAME = 1024, 256
 """What is longer is no name: an attempt of such an id is not watched, other names are cut. A hostile log has lines of 8 MiB."""
@@ -39,7 +39,6 @@ BACKWARDS = timedelta(hours=1)
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 NO_SKEW = timedelta(0)
 NO_SKEWS: Mapping[str, timedelta] = {}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Judge:

@@ -9,7 +9,7 @@ import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit, kind_of
 from agentwatch.formats.shared import Fact, Faults, Native, entries, is_empty, remember, text
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage
+from agentwatch.model import EPOCH, NOTHING, Context, Data, Detail, Event, Item, Time, Usage
 
 NAME = "codex"
 
@@ -377,7 +377,7 @@ def _began(payload: _Payload) -> datetime:
     if payload.type in ("task_started", "turn_started"):
         with suppress(*REFUSED, ValueError, OverflowError, OSError):
             return datetime.fromtimestamp(_decode_seconds(payload.started_at), UTC)
-    return _EPOCH
+    return EPOCH
 
 
 def _turn_context(_entry: _Line, payload: _Payload, memory: Memory) -> Facts:
@@ -676,7 +676,6 @@ def grown(before: Tokens, now: Tokens) -> Usage:
     )
 
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _NOT_OWN = {"interrupted": _ABORTED, "refused": _REFUSED}
 _ENVELOPES = frozenset({"response_item", "event_msg", "turn_context", "compacted", "world_state", "token_usage_record", "inter_agent_communication"})
 _FACTS: dict[str, _Tell] = {

@@ -1,16 +1,16 @@
 """Fluent Bit's `out_file`: its default lines, `format plain`, and the `json_lines` of its other outputs. The facts stand in `README.md`."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
 from agentwatch.formats.program import Log, Memory, json_fields
+from agentwatch.model import EPOCH
 
 NAME = "fluent-bit"
 
 _LINE = re.compile(rb"(?P<tag>[^\x00-\x1f{}\"]{1,200}?): \[(?P<seconds>\d{1,10})\.(?P<fraction>\d{9}), (?P<record>\{.*\})\]\s*\Z", re.DOTALL)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Decoder(Log):
@@ -24,7 +24,7 @@ class Decoder(Log):
         if found is None:
             return None, line
         since = timedelta(seconds=int(found["seconds"]), microseconds=int(found["fraction"]) // 1000)
-        return _EPOCH + since, found["record"]
+        return EPOCH + since, found["record"]
 
 
 def recognise(_path: str, lines: list[bytes]) -> bool:

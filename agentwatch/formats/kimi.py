@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from agentwatch.core.signatures import result_text
 from agentwatch.formats.lenient import BLANK, REFUSED, kind_of
 from agentwatch.formats.shared import Fact, Faults, Native, entries
-from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Time, Usage, decoded
+from agentwatch.model import EPOCH, NOTHING, Context, Data, Detail, Event, Item, Time, Usage, decoded
 
 NAME = "kimi"
 
@@ -53,7 +53,6 @@ SILENT = frozenset(
 
 _EXIT_CODE = re.compile(r"Command failed with exit code: (\d{1,9})\.?\s*\Z")
 _STATUS_CHARACTERS = 80
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 2.5e14
 """The year 9892: what is later is no time."""
 
@@ -201,7 +200,7 @@ def _remember(entry: _Entry, memory: Memory) -> datetime | None:
 def _moment(milliseconds: float | None) -> datetime | None:
     if milliseconds is None or abs(milliseconds) > _LATEST_MS:
         return None
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _kind(entry: _Entry) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from agentwatch.formats.canonical import Decoder as Canonical
 from agentwatch.formats.lenient import BLANK, REFUSED, salvaged
 from agentwatch.formats.shared import Faults, Feed
-from agentwatch.model import NOTHING, PROGRAM, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
+from agentwatch.model import EPOCH, NOTHING, PROGRAM, Context, Data, Detail, Event, Item, Kind, Time, Usage, decoded
 
 LONGEST = 4096
 """Characters of a record that are kept; the line itself is still there."""
@@ -30,7 +30,6 @@ ERRORS = frozenset({"alert", "crit", "critical", "emerg", "emergency", "err", "e
 _WORST_SYSLOG, _LEAST_SYSLOG, _ERROR_OF_PINO = 3, 7, 50
 """Numbers for levels: syslog's go down from 7 (debug), pino's and bunyan's up from 10 (trace)."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_SECONDS = 1e11
 """A greater number is milliseconds: as seconds it would be the year 5138."""
 
@@ -368,7 +367,7 @@ def _stamped(stamp: re.Match[str]) -> datetime | None:
 
 def _since_epoch(number: float) -> datetime | None:
     try:
-        return _EPOCH + timedelta(seconds=number if abs(number) <= _MOST_SECONDS else number / 1000)
+        return EPOCH + timedelta(seconds=number if abs(number) <= _MOST_SECONDS else number / 1000)
     except (OverflowError, ValueError):
         return None
 

@@ -16,12 +16,11 @@ import orjson
 from agentwatch.core.metrics import Metrics, Outcome, Row
 from agentwatch.core.text import safe
 from agentwatch.errors import StorageError
-from agentwatch.model import Time
+from agentwatch.model import EPOCH, Time
 
 ARCHIVE = "archive"
 METRICS, ERRORS = "agent-metrics", "agent-errors"
 COMPACTED = f"{METRICS}-compacted.json"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BLOCK_BYTES, LOOKS = 4 << 20, 3
 
 _rows = msgspec.json.Decoder(Row).decode_lines

@@ -8,9 +8,9 @@ from agentwatch.core.alerts import Finding, Reporter, Spot, milliseconds, span
 from agentwatch.core.detectors.base import Handler
 from agentwatch.core.limits import Limits
 from agentwatch.core.state import MOST_KEYS, Lane, Ledger, Session
-from agentwatch.model import MOST_MS, MOST_USD, Alert, Detail, Event
+from agentwatch.model import EPOCH, MOST_MS, MOST_USD, Alert, Detail, Event
 
-EPOCH, MINUTE = datetime(1970, 1, 1, tzinfo=UTC), timedelta(minutes=1)
+MINUTE = timedelta(minutes=1)
 GROWTH = 2
 """Each doubling of what was told is told again: 25, 50, 100 dollars (detection.md, section 5, default tiers)."""
 
