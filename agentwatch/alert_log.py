@@ -10,7 +10,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
@@ -18,6 +17,7 @@ from typing import BinaryIO, cast
 
 import orjson
 
+from agentwatch.core.times import stamp
 from agentwatch.errors import StorageError
 from agentwatch.model import Alert, AlertPosition
 
@@ -213,7 +213,7 @@ def rotated(directory: Path) -> list[Path]:
 def as_line(alert: Alert) -> bytes:
     """The alert as contract section 3 has it: type-specific fields beside the common ones, unknown ones left out."""
     line = {
-        "timestamp": _iso(alert.timestamp),
+        "timestamp": stamp(alert.timestamp),
         "alert_id": alert.alert_id,
         "type": alert.type,
         "severity": alert.severity,
@@ -223,13 +223,9 @@ def as_line(alert: Alert) -> bytes:
         "recommendation": alert.recommendation,
         "summary": alert.summary,
         "episode_id": alert.episode_id,
-        "evidence": [{"source": one.source, "offset": one.offset, "timestamp": _iso(one.timestamp), "text": one.text} for one in alert.evidence],
+        "evidence": [{"source": one.source, "offset": one.offset, "timestamp": stamp(one.timestamp), "text": one.text} for one in alert.evidence],
     }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _ids(fd: int, start: int, *, is_compressed: bool = False) -> Iterator[str]:

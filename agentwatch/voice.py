@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
 
+from agentwatch.core.times import stamp
+
 
 class Level(IntEnum):
     """How bad it is, in the numbers of syslog(3)."""
@@ -25,7 +27,7 @@ def for_programs(text: str, level: Level, at: datetime) -> bytes:
     """One JSON object a line: `timestamp` (UTC), `level`, `message`."""
     import json  # noqa: PLC0415  # 2 ms, for those who want it
 
-    said = {"timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level.name.lower(), "message": text}
+    said = {"timestamp": stamp(at), "level": level.name.lower(), "message": text}
     return json.dumps(said).encode() + b"\n"
 
 

@@ -10,6 +10,7 @@ from agentwatch.core.actions import RefusedError, arguments, name_for
 from agentwatch.core.alerts import span
 from agentwatch.core.cards import shortened
 from agentwatch.core.text import safe
+from agentwatch.core.times import stamp
 from agentwatch.model import Alert
 from agentwatch.notify.commands import Result, run
 from agentwatch.notify.journal import append
@@ -174,7 +175,7 @@ class Actions:
             return str(error)
 
     def _write(self, name: str, alert: Alert, command: list[str] | str | None, result: Result, by: str, now: float) -> None:
-        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = stamp(datetime.fromtimestamp(now, UTC))
         entry: dict[str, object] = {
             "timestamp": at,
             "action": name,

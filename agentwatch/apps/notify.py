@@ -28,6 +28,7 @@ from agentwatch.apps.posts import DEAD_LETTERS, Posts
 from agentwatch.apps.weekly import WeeklyReport
 from agentwatch.core.cards import as_text
 from agentwatch.core.notices import Wait, received
+from agentwatch.core.times import stamp
 from agentwatch.errors import AgentwatchError, StorageError
 from agentwatch.model import Alert
 from agentwatch.notify.channel import Job
@@ -344,7 +345,7 @@ class Notifier:
             courier.settle(found, outcome, self._clock())
 
     def _bury(self, job: Job, reason: str) -> None:
-        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = stamp(datetime.fromtimestamp(self._clock(), UTC))
         entry = {"timestamp": at, "target": job.target.name, "reason": reason, "alert_ids": self._outbox.alert_ids(job.card), "text": as_text(job.lines)}
         append(self._state / DEAD_LETTERS, entry)
 

@@ -12,6 +12,7 @@ from agentwatch.alert_log import as_line
 from agentwatch.apps import channels
 from agentwatch.core.notices import Gate, backoff, topic
 from agentwatch.core.text import safe
+from agentwatch.core.times import stamp
 from agentwatch.model import Alert, Status
 from agentwatch.notify.channel import Blocked, Delivered, NotSent, Outcome, Refused, Unsure
 from agentwatch.notify.journal import append
@@ -148,7 +149,7 @@ class Posts:
     def _bury(self, target: str, reason: str, alert: Alert, now: float) -> None:
         import orjson
 
-        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = stamp(datetime.fromtimestamp(now, UTC))
         append(self._state / DEAD_LETTERS, {"timestamp": at, "target": target, "reason": reason, "alert": orjson.loads(as_line(alert))})
 
     async def _try(self, target: str, post: Post) -> Outcome:
@@ -175,5 +176,5 @@ class Posts:
 def body_of(alert: Alert) -> bytes:
     """What is posted: the type and time of what happened, and the alert as the alert log has it."""
     data = as_line(alert).rstrip(b"\n")
-    at = alert.timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = stamp(alert.timestamp)
     return b'{"type":"alert.%s","timestamp":"%s","data":%s}' % (alert.status.encode(), at.encode(), data)

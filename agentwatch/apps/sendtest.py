@@ -9,6 +9,7 @@ import orjson
 from agentwatch.apps import channels
 from agentwatch.apps.doctor import Check
 from agentwatch.core.cards import Span, line
+from agentwatch.core.times import stamp
 from agentwatch.errors import SettingsError
 from agentwatch.notify.channel import Delivered, Job, Outcome
 from agentwatch.settings import Loaded, secret
@@ -49,7 +50,7 @@ async def _webhook(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[
     from agentwatch.notify.webhook import Webhooks, keys, signed
 
     now = time.time()
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = stamp(datetime.fromtimestamp(now, UTC))
     body = orjson.dumps({"type": "agentwatch.test", "timestamp": at, "data": {}})
     signing = keys(secret(channels.WEBHOOK_SECRET, environ))
     webhooks = Webhooks(timeout_s=settings.timeout_s, allow_private=settings.allow_private, trusted=settings.url)

@@ -17,6 +17,7 @@ from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
 from agentwatch.core.board import Heard
 from agentwatch.core.text import clean, may_hold_secret, redact, visible
+from agentwatch.core.times import stamp
 from agentwatch.core.words import LONGEST_RAW, SAYS_ITSELF, thought
 from agentwatch.model import NOTHING, Context, Detail, Outcome, Usage, decoded
 from agentwatch.settings import Loaded
@@ -156,11 +157,6 @@ def evidence(alert: AlertLine) -> list[str]:
 def shown(text: object) -> str:
     """A text of a log on a screen: without secrets, on one line, with what could move a cursor visible."""
     return redact(visible(str(text)))
-
-
-def stamp(at: datetime) -> str:
-    """A time as lines have it: UTC, to the millisecond."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --------------------------------------------------------------------------------------------------------- for programs

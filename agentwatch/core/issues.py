@@ -12,6 +12,7 @@ from agentwatch.core.alerts import CONTEXT, RECOMMENDATIONS, milliseconds, span
 from agentwatch.core.limits import Limits
 from agentwatch.core.quotas import limit_kind
 from agentwatch.core.rules import Match, Rule, Slot
+from agentwatch.core.runs import run_of
 from agentwatch.core.signatures import is_own_failure, result_text
 from agentwatch.core.state import RunIssues, Session, Tally, Window
 from agentwatch.core.templates import template
@@ -202,11 +203,6 @@ class Issues:
                 self._names.clear()
             self._names[key] = named
         return named
-
-
-def run_of(scope: str) -> str | None:
-    """The id of the run that a scope is; None for the log directory itself."""
-    return scope.rpartition("/")[2] or None
 
 
 def _digest(*parts: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from agentwatch.core.alerts import milliseconds
+from agentwatch.core.runs import run_of
 from agentwatch.core.signatures import error_cluster
 from agentwatch.core.state import Session, Spent
 from agentwatch.core.text import safe, safe_each
@@ -190,7 +191,7 @@ def row_of(session: Session, detail: Detail | None = None) -> Row:
         executor_variant=context.executor_variant,
         model=context.model,
         branch=context.branch,
-        run_id=context.run_id or session.scope.rpartition("/")[2] or None,
+        run_id=context.run_id or run_of(session.scope),
         parent_id=context.parent_id,
         tags=tags(context.tags) or None,
         scope=session.scope,

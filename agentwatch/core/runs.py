@@ -19,6 +19,11 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 _STAMP = re.compile(r"(20\d{6})T(\d{6})Z-.+")
 
 
+def run_of(scope: str) -> str | None:
+    """The id of the run that a scope of attempts is; None for the log directory itself."""
+    return scope.rpartition("/")[2] or None
+
+
 def is_run_id(text: str) -> bool:
     """Whether a run can be called so, be it by somebody else: a name that is no path, is not hidden, can be printed, and is not the link's."""
     return text.isprintable() and 0 < len(text.encode()) <= _LONGEST_ID_BYTES and "/" not in text and text[0] != "." and text != LATEST

@@ -7,6 +7,11 @@ _AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def stamp(at: datetime) -> str:
+    """A time as lines have it: ISO 8601, UTC, to the millisecond."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def moment(text: str) -> datetime:
     """The time that `text` names in ISO 8601; UTC where it names no zone. Raises ValueError."""
     at = datetime.fromisoformat(text)

@@ -33,6 +33,7 @@ class Desk:
         self.sent = {}
         self.history = []
         self.told = []
+        self.buried = []
         self.outbox = None
         self.start()
 
@@ -41,7 +42,16 @@ class Desk:
         if self.outbox is not None:
             self.outbox.close()
         self.outbox, _ = Outbox.open(self.path)
-        self.courier = Courier(self.outbox, self.targets, self.limits, zone=self.zone, chance=lambda: 0.5, tell=self.told.append, rates=self.rates)
+        self.courier = Courier(
+            self.outbox,
+            self.targets,
+            self.limits,
+            zone=self.zone,
+            chance=lambda: 0.5,
+            tell=self.told.append,
+            bury=lambda job, why: self.buried.append((job.card, why)),
+            rates=self.rates,
+        )
 
     def take(self, *lines):
         with self.outbox.transaction():
@@ -646,23 +656,12 @@ class Poisoned(Desk):
 def test_a_message_at_which_the_server_always_fails_keeps_no_other_waiting_and_is_given_up(tmp_path):
     """Others of the same chat pass it; after it has failed again and again beside others that arrive it goes to the dead letters."""
     desk = Poisoned(tmp_path / NAME)
-    buried = []
-    desk.courier = Courier(
-        desk.outbox,
-        desk.targets,
-        desk.limits,
-        zone=UTC,
-        chance=lambda: 0.5,
-        tell=desk.told.append,
-        bury=lambda job, why: buried.append((job.card, why)),
-        rates=AT_ONCE,
-    )
     desk.alert(1)
     for number in range(2, 8):
         desk.alert(number)
         desk.carry_with(lambda text: "attempt-1\n" in text, 900)
     assert {text.splitlines()[1] for text in desk.sent.values()} == {f"Attempt: attempt-{number}" for number in range(2, 8)}
-    assert [why for _, why in buried] == ["answered 500"]
+    assert [why for _, why in desk.buried] == ["answered 500"]
     assert not isinstance(desk.next(), Job)
 
 
@@ -684,22 +683,11 @@ def test_an_edit_at_which_the_server_always_fails_keeps_no_other_waiting(tmp_pat
 def test_an_outage_gives_nothing_up_however_long_it_lasts(tmp_path):
     """Where no message arrives none of them is to blame."""
     desk = Poisoned(tmp_path / NAME)
-    buried = []
-    desk.courier = Courier(
-        desk.outbox,
-        desk.targets,
-        desk.limits,
-        zone=UTC,
-        chance=lambda: 0.5,
-        tell=desk.told.append,
-        bury=lambda job, why: buried.append(job.card),
-        rates=AT_ONCE,
-    )
     for number in range(5):
         desk.alert(number)
         desk.carry_with(lambda text: True, 3600)
     desk.carry_with(lambda text: False, 600)
-    assert buried == []
+    assert desk.buried == []
     told = "\n".join(desk.sent.values())
     assert all(f"attempt-{number}" in told for number in range(5))
 
