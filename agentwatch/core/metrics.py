@@ -233,9 +233,10 @@ def _label(text: str) -> str:
 def _spend(row: Row, session: Session) -> None:
     """What the steps told: day by day, where it was not all on the day of the session's end."""
     metrics = row.metrics
-    for spent in session.spent or ():
-        metrics.tokens.add(spent)
-    _bound(metrics.tokens)
+    if session.spent:
+        for spent in session.spent:
+            metrics.tokens.add(spent)
+        _bound(metrics.tokens)
     metrics.total_tokens = max(0, session.tokens) or None
     if session.cost_usd > 0 or (session.tokens and not session.unpriced):
         metrics.cost_usd = round(session.cost_usd, 6)

@@ -7,10 +7,12 @@ Python afterwards) or is bounded, no quantifier stands inside another over the s
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import log2
 from typing import NamedTuple
 
 from agentwatch.core.lazy import lazy
+from agentwatch.core.linear import Sought
 
 # ---------------------------------------------------------------------------------------------------------------- harmless
 
@@ -448,29 +450,24 @@ def safe_each(texts: Sequence[str], limit: int = 500) -> list[str]:
     return [safe(text, limit) for text in texts]
 
 
-_VAGUE = {
-    ":": lazy(r"\d:[A-Za-z0-9_-]{8}"),
-    "AC": lazy("AC[0-9a-f]{8}"),
-    "SK": lazy("SK[0-9a-f]{8}"),
-    "sk-": lazy(r"sk-[\w-]{20}"),
-    "key-": lazy("key-[0-9a-f]{20}"),
-}
+_ANY_CASE = (*sorted({hint for hint, _ in _NAMED.hints}), "authorization", "bearer", "cookie", "curl", "--", "://")
+_VAGUE = {":": r"\d:[A-Za-z0-9_-]{8}", "AC": "AC[0-9a-f]{8}", "SK": "SK[0-9a-f]{8}", "sk-": r"sk-[\w-]{20}", "key-": "key-[0-9a-f]{20}"}
 """Hints that stand in half of all texts, and what must stand there at least for their rule to find something."""
 
-_HINTS = tuple(sorted({hint for hint, _ in _SHAPES.hints} - set(_VAGUE)))
-_LOW_HINTS = (*sorted({hint for hint, _ in _NAMED.hints}), "authorization", "bearer", "cookie", "curl", "--", "://")
+
+@cache
+def _hint() -> Callable[[str], bool]:
+    """Whether any hint stands in a text: in one pass, where a look for each of a hundred takes seven to twenty-five times as long."""
+    exact = "|".join(_VAGUE.get(hint) or re.escape(hint) for hint in sorted({hint for hint, _ in _SHAPES.hints}))
+    try:
+        return Sought(f"{exact}|(?i:{'|'.join(map(re.escape, _ANY_CASE))})")
+    except ImportError:
+        return bool
 
 
 def may_hold_secret(text: str) -> bool:
     """Whether any rule could find anything. Never False where `redact` would change the text."""
-    for hint in _HINTS:
-        if hint in text:
-            return True
-    low = text.lower()
-    for hint in _LOW_HINTS:  # a loop takes half the time of any() over a generator
-        if hint in low:
-            return True
-    return any(hint in text and least.search(text) for hint, least in _VAGUE.items())
+    return _hint()(text)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -1,6 +1,9 @@
 """Text that is safe to show. Every secret here is invented, and put together so that no scanner takes this file for a leak."""
 
+import json
 import re
+import subprocess
+import sys
 import unicodedata
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentwatch.core.text import clean, redact, safe, visible, withhold_keys
+from agentwatch.core.text import _spans, clean, may_hold_secret, redact, safe, visible, withhold_keys
 
 ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bX"
 HEX = "0123456789abcdef" * 2
@@ -174,6 +177,25 @@ def test_two_secrets_in_one_text_are_both_replaced_and_the_rest_stays():
 def test_a_private_key_ends_where_it_ends():
     """What follows the key is shown."""
     assert redact(SECRETS["private key"].text + "\nexit 1") == "[REDACTED:private-key]\nexit 1"
+
+
+@given(around=st.tuples(st.text(max_size=40), st.text(max_size=40)), case=st.sampled_from(list(SECRETS.values())))
+@settings(max_examples=400)
+def test_the_look_for_hints_misses_no_secret(around, case):
+    """Whatever rule would find something by itself, the one look that comes before all rules lets its text through."""
+    text = f"{around[0]} {case.text} {around[1]}"
+
+    assert may_hold_secret(text) or not _spans(text)
+    assert may_hold_secret(text.swapcase()) or not _spans(text.swapcase())
+
+
+def test_without_the_library_for_hints_every_rule_looks_at_every_text():
+    """Where RE2 cannot be installed nothing is let through."""
+    texts = [case.text for case in SECRETS.values()]
+    program = "import json, sys; sys.modules['re2'] = None; from agentwatch.core.text import redact; print(json.dumps([redact(text) for text in json.load(sys.stdin)]))"
+    found = subprocess.run([sys.executable, "-c", program], input=json.dumps(texts), capture_output=True, text=True, check=True)
+
+    assert json.loads(found.stdout) == [redact(text) for text in texts]
 
 
 KEY_LINES = ("-----BEGIN RSA PRIVATE" + " KEY-----", *PEM_BODY.split("\n"), "aB3dE6gH9j==", "-----END RSA PRIVATE" + " KEY-----")
