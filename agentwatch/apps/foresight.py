@@ -13,7 +13,7 @@ from agentwatch.formats.registry import FORMATS
 from agentwatch.model import NO_MEMORY, RECORDED, Item
 from agentwatch.sources.tailer import Tailer
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 MARK = f'"{RECORDED}"'.encode()
 WORTH_A_LOOK = (b'"session_start"', b'"status_change"', b'"session_end"')
 
@@ -32,13 +32,14 @@ def of_file(path: Path, start: int, scope: str) -> list[tuple[str, Recording]]:
 
 
 def _has_mark(path: Path, start: int) -> bool:
-    with path.open("rb") as file:
+    most = len(MARK) - 1
+    with path.open("rb", buffering=0) as file:
         file.seek(start)
-        before = b""
+        end = b""
         while chunk := file.read(CHUNK):
-            if MARK in before + chunk:
+            if MARK in chunk or MARK in end + chunk[:most]:
                 return True
-            before = chunk[1 - len(MARK) :]
+            end = (end + chunk[-most:])[-most:]
     return False
 
 
