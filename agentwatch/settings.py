@@ -100,7 +100,12 @@ class Issues(msgspec.Struct, frozen=True, kw_only=True):
     """When what rules find is an alert."""
 
     threshold: Annotated[
-        int, Meta(ge=1, le=LONGEST, description="Occurrences of an issue in one run after which it is told, once; a rule may have a number of its own.")
+        int,
+        Meta(
+            ge=1,
+            le=LONGEST,
+            description="Occurrences of an issue in one run after which it is told, once; a rule may have a number of its own. What an agent runs into is told by no fewer than a loop of errors takes, and one.",
+        ),
     ] = 3
 
 

@@ -63,6 +63,8 @@ class Issues:
 
     def __init__(self, limits: Limits, runs: dict[str, RunIssues]) -> None:
         self._threshold = limits.issue_threshold
+        # A loop of the same error says more of an agent than the third one does, and is told first; what is spread over hours and attempts is no loop.
+        self._agents_threshold = self._threshold if "error_loop" in limits.off else max(self._threshold, limits.error_loop_threshold + 1)
         self._off = limits.off
         self._runs = runs
         self._names: dict[tuple[str, str, object], _Named] = {}
@@ -144,8 +146,10 @@ class Issues:
         severity = match.rule.severity
         if slot == "tool" and severity is Severity.HIGH:
             severity = Severity.MEDIUM  # an agent sees what its tools say, and most often mends it
-        is_told = slot in ("agent", "tool") and self._is_told(session, severity, event.timestamp, text)
-        self._count(match, severity, session, event.timestamp, place, out, is_told=is_told)
+        is_agents = slot in ("agent", "tool")
+        threshold = match.rule.threshold or (self._agents_threshold if is_agents else self._threshold)
+        is_told = is_agents and self._is_told(session, severity, event.timestamp, text)
+        self._count(match, severity, session, event.timestamp, place, out, threshold=threshold, is_told=is_told)
 
     def _is_told(self, session: Session, severity: Severity, at: datetime, text: str) -> bool:
         """Whether a detector, which has seen the event before, has told of what it is a part of, and with no less severity."""
@@ -159,7 +163,7 @@ class Issues:
                 return True
         return False
 
-    def _count(self, match: Match, severity: Severity, session: Session, at: datetime, place: int, out: list[Alert], *, is_told: bool) -> None:
+    def _count(self, match: Match, severity: Severity, session: Session, at: datetime, place: int, out: list[Alert], *, threshold: int, is_told: bool) -> None:
         rule, name = match.rule, session.scope
         self.met(name, at)
         run = self._runs[name]
@@ -179,7 +183,7 @@ class Issues:
         _seen(issue, session.source, place, at, named.text)
         if _SEVERITIES.index(severity) > _SEVERITIES.index(issue.severity):
             issue.severity = severity
-        full = tally.recent.push(at, place, rule.threshold or self._threshold)
+        full = tally.recent.push(at, place, threshold)
         window = timedelta(seconds=rule.window_s) if rule.window_s is not None else DAY if not name else None
         if full and not tally.told and (window is None or tally.recent.within(window)):
             tally.told, issue.status = True, "notified"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 STORIES = {
-    "Fix the login redirect": {"error_loop", "failed_session_high_errors", "rule_match"},
+    "Fix the login redirect": {"error_loop", "failed_session_high_errors"},
     "Speed up the test-suite": {"tool_loop"},
     "Migrate the settings page": {"stuck_agent"},
     "Rewrite the importer": {"cost_anomaly"},

@@ -280,16 +280,28 @@ def test_what_a_detector_has_told_of_an_agent_is_counted_and_not_told_again():
     assert [(issue.occurrences, issue.status) for issue in bench.issues] == [(9, "notified")]
 
 
-def test_what_an_error_loop_has_told_is_not_told_again():
-    """Where a rule asks for more than the loop."""
-    bench = agents_errors(Bench(msgspec.structs.replace(REFUSED, threshold=6)), "connection refused")
+@pytest.mark.parametrize("threshold", [None, 6])
+def test_an_agents_loop_is_told_once_and_as_a_loop(threshold):
+    """The same error again and again is one incident: neither its third occurrence nor any later one is told as an issue beside it."""
+    bench = agents_errors(Bench(msgspec.structs.replace(REFUSED, threshold=threshold)), "connection refused")
     assert [alert.type for alert in bench.out] == ["error_loop"]
+    assert [(issue.occurrences, issue.status) for issue in bench.issues] == [(9, "notified")]
+
+
+def test_what_agents_meet_now_and_then_is_told_when_a_loop_would_have_been():
+    """Five times within a day, in no loop; where loops are not told at all the third time is enough, as it is of programs."""
+    spread = [event(3600 * n, "error", error_message="connection refused") for n in range(5)]
+    assert len(Bench().feed("s.jsonl", *spread[:4], module=canonical).told) == 0
+    assert len(Bench().feed("s.jsonl", *spread, module=canonical).told) == 1
+    assert len(Bench(limits=Limits(off=frozenset({"error_loop"}))).feed("s.jsonl", *spread[:3], module=canonical).told) == 1
 
 
 def test_what_a_detector_did_not_tell_is_told():
     """It says less than the rule, is switched off, or is of another error."""
-    severe = msgspec.structs.replace(LIMIT, severity=Severity.HIGH)
+    severe = msgspec.structs.replace(LIMIT, severity=Severity.HIGH, threshold=3)
     assert len(agents_errors(Bench(severe), "You've hit your usage limit", 3).told) == 1
-    assert len(agents_errors(Bench(LIMIT, limits=Limits(off=frozenset({"limit_reached"}))), "You've hit your usage limit", 3).told) == 1
-    bench = agents_errors(agents_errors(Bench(), "You've hit your usage limit", 3), "connection refused", 3)
+    at_once = msgspec.structs.replace(LIMIT, threshold=3)
+    assert len(agents_errors(Bench(at_once, limits=Limits(off=frozenset({"limit_reached"}))), "You've hit your usage limit", 3).told) == 1
+    refused = msgspec.structs.replace(REFUSED, threshold=3)
+    bench = agents_errors(agents_errors(Bench(refused), "You've hit your usage limit", 3), "connection refused", 3)
     assert len(bench.told) == 1
