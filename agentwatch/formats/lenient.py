@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -47,16 +49,22 @@ def fit(raw: bytes | msgspec.Raw, shape: type[_Shape]) -> _Shape:
     members: dict[str, msgspec.Raw] = {}
     with suppress(*REFUSED):
         members = _decode_members(raw)
-    for field in msgspec.structs.fields(shape):
-        value = members.get(field.encode_name)
+    for name, encoded, expected, decode in _fields(shape):
+        value = members.get(encoded)
         if value is None:
             continue
         try:
-            kept[field.name] = msgspec.json.decode(value, type=field.type)
+            kept[name] = decode(value)
         except REFUSED:
-            if (fitted := _fitted(value, field.type)) is not None:
-                kept[field.name] = fitted
+            if (fitted := _fitted(value, expected)) is not None:
+                kept[name] = fitted
     return shape(**kept)
+
+
+@cache
+def _fields(shape: type[msgspec.Struct]) -> tuple[tuple[str, str, Any, Callable[[msgspec.Raw], Any]], ...]:
+    """Of each field its name, its name in JSON, its type and a decoder of it. Asking msgspec for them takes 0.5 ms."""
+    return tuple((one.name, one.encode_name, one.type, msgspec.json.Decoder(one.type).decode) for one in msgspec.structs.fields(shape))
 
 
 def _fitted(value: msgspec.Raw, expected: Any) -> msgspec.Struct | list[msgspec.Struct] | None:
