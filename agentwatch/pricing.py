@@ -98,11 +98,17 @@ class _Model(msgspec.Struct, frozen=True):
 
     def usd(self, usage: Usage, at: datetime) -> float | None:
         """Price a request; None where it is not known what the model costs."""
-        utc = at.astimezone(UTC)
-        period = next((one for one in reversed(self.periods) if one.holds(utc)), self.periods[0])
-        sent = usage.total - usage.output
-        tier = next((one for one in reversed(period.tiers) if sent > one.above), period.tiers[0] if period.tiers else None)
-        return tier.rates.usd(usage) if tier is not None else None
+        period = self.periods[0]
+        if len(self.periods) > 1:
+            utc = at.astimezone(UTC)
+            period = next((one for one in reversed(self.periods) if one.holds(utc)), period)
+        if not period.tiers:
+            return None
+        tier = period.tiers[0]
+        if len(period.tiers) > 1:
+            sent = usage.total - usage.output
+            tier = next((one for one in reversed(period.tiers) if sent > one.above), tier)
+        return tier.rates.usd(usage)
 
 
 class _Seller(msgspec.Struct, frozen=True):
