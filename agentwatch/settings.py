@@ -6,7 +6,6 @@ data away: a cloned repository must not be able to do either. docs/adr/0001-sett
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import StringIO
@@ -556,6 +555,8 @@ def _text(path: Path, errors: str) -> str:
 
 
 def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[Override]]:
+    import tomllib  # noqa: PLC0415  # 5 ms, for those who have such a file
+
     try:
         data = tomllib.loads(_text(path, "strict"))
     # Numbers of thousands of digits are a plain ValueError.

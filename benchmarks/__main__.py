@@ -260,11 +260,17 @@ def settled(process: psutil.Process, directory: Path, events: int) -> float:
     return process.memory_info().rss / 1e6
 
 
+@contextmanager
+def bytecode() -> Iterator[dict[str, str]]:
+    """An environment in which Python keeps what it has compiled, as every installation does."""
+    with log_dir() as directory:
+        yield {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, "PYTHONPYCACHEPREFIX": str(directory)}
+
+
 def start(scale: float) -> str:
     """From exec to watching, and `--help`, without backlog, and with the bytecode that every installation has."""
     watching, helping = [], []
-    with log_dir() as bytecode:
-        compiled = {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, "PYTHONPYCACHEPREFIX": str(bytecode)}
+    with bytecode() as compiled:
         for _ in range(1 + max(5, int(100 * scale))):  # the first compiles
             with log_dir() as directory:
                 began = time.perf_counter()
@@ -300,18 +306,17 @@ def ask(scale: float) -> str:
 
 def summary(scale: float) -> str:
     """30 days and 17,000 sessions from the store, start-up included, while a daemon watches; beside what `--help` takes."""
-    with log_dir() as directory:
+    found: dict[str, list[float]] = {"summary": [], "--help": []}
+    with log_dir() as directory, bytecode() as compiled:
         history.write_rows(directory / "agent-metrics.jsonl", sessions=int(17_000 * scale), days=30)
         with daemon(directory, {**os.environ, "AGENTWATCH_RETENTION_AUTOMATIC": "false"}):
-            found, helping = [], []
-            for _ in range(5):
-                began = time.perf_counter()
-                cpu_and_peak([sys.executable, "-m", "agentwatch", "--help"])
-                middle = time.perf_counter()
-                cpu_and_peak([sys.executable, "-m", "agentwatch", "summary", "--days", "30", "--log-dir", str(directory)], env={**os.environ, **QUIET})
-                helping.append(middle - began)
-                found.append(time.perf_counter() - middle)
-        return f"{1000 * statistics.median(found):.0f} ms (best {1000 * min(found):.0f}); --help {1000 * statistics.median(helping):.0f} ms (best {1000 * min(helping):.0f})"
+            for number in range(1 + max(5, int(20 * scale))):  # the first compiles
+                for name, arguments in (("--help", ()), ("summary", ("--days", "30", "--log-dir", str(directory)))):
+                    began = time.perf_counter()
+                    cpu_and_peak([sys.executable, "-m", "agentwatch", name, *arguments], env={**compiled, **QUIET})
+                    if number:
+                        found[name].append(1000 * (time.perf_counter() - began))
+    return "; ".join(f"{name} {statistics.median(took):.0f} ms (best {min(took):.0f})" for name, took in found.items())
 
 
 def rebuild(scale: float) -> str:

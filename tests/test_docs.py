@@ -44,7 +44,7 @@ def test_every_option_of_a_command_that_is_named_exists():
         for words in re.findall(r"\bagentwatch ([a-z][^\n`\"|#;&<>)…]*)", re.sub(r".*npx .*", "", page.read_text("utf-8"))):
             command, rest = top, words.split()
             while rest and rest[0] in getattr(command, "commands", {}):
-                command = command.commands[rest.pop(0)]
+                command = command.get_command(typer.Context(command), rest.pop(0))
             if command is top:
                 continue  # "agentwatch reads …": a sentence
             known = {"--help", *(name for option in command.params for name in (*option.opts, *option.secondary_opts))}

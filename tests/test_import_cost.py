@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from agentwatch.cli.main import app
 from agentwatch.formats.registry import CONTAINERS, FORMATS
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +54,13 @@ def test_the_look_at_imports_sees_what_is_loaded():
 def test_no_heavy_library_is_loaded(arguments):
     """Who asks for help does not wait for a client of some service."""
     assert loaded_by(*arguments) & HEAVY == set()
+
+
+def test_only_the_command_that_is_called_is_built():
+    """Each has a dozen options, and there are twenty-two."""
+    top = typer.main.get_command(app)
+    top.get_command(typer.Context(top), "status")
+    assert [name for name, command in top.commands.items() if command is not None] == ["status"]
 
 
 def test_a_daemon_that_has_met_no_file_has_loaded_no_decoder():

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from agentwatch.cli.main import ORDER
+from agentwatch.cli.main import ORDER, commands
 from agentwatch.settings import KEYS
 from tools import reference
 
@@ -19,8 +19,10 @@ def test_the_reference_is_what_the_program_says(path):
 
 def test_every_command_and_every_setting_has_its_place():
     """None is left out, and none stands there twice."""
-    commands = re.findall(r"^## agentwatch (\w+)$", reference.commands_md(), re.MULTILINE)
-    assert commands == list(ORDER)
+    described = re.findall(r"^## agentwatch (\w+)$", reference.commands_md(), re.MULTILINE)
+    assert described == list(ORDER)
+    functions = {one.name or one.callback.__name__ for one in commands.registered_commands}
+    assert functions | {one.typer_instance.info.name for one in commands.registered_groups} == set(ORDER)
     settings = reference.settings_md()
     for key in KEYS.values():
         assert settings.count(f"`{key.names[-1]}` |") == 1 or f"`{key.names[-1]}`<br>" in settings

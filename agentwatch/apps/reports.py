@@ -1,7 +1,5 @@
 """`agentwatch summary` and `report …`: collects what is known and hands it to the report that was asked for."""
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from agentwatch.apps import history
 from agentwatch.apps.history import collect
 from agentwatch.core.reports.history import Period, last_days
 from agentwatch.core.reports.summary import Summary, summarise
@@ -32,6 +31,15 @@ class Scope(NamedTuple):
     days: float
     run: str | None = None
     executor: str | None = None
+
+    @classmethod
+    def of(cls, loaded: "Loaded", environ: Mapping[str, str], days: float, run: str | None = None, executor: str | None = None) -> "Scope":
+        """The same with the id of the run that `run`, or else the environment, means. Raises UnknownNameError."""
+        return cls(days, resolve(loaded.settings.logs.dir, run, environ), executor)
+
+    def period(self, until: datetime | None) -> Period:
+        """The days up to then, or up to now."""
+        return last_days(self.days, until or datetime.now(UTC), is_now=until is None)
 
     @property
     def words(self) -> str:
@@ -74,19 +82,14 @@ class Source:
         *,
         reads_logs: bool = True,
     ) -> None:
-        self.period = last_days(scope.days, until or datetime.now(UTC), is_now=until is None)
-        run = resolve(loaded.settings.logs.dir, scope.run, environ)
-        self.scope = scope._replace(run=run)
-        self.known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs).only(run=run, executor=scope.executor)
+        self.period = scope.period(until)
+        self.scope = scope
+        known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs)
+        self.known = known.only(run=scope.run, executor=scope.executor)
         self.history = self.known.of(self.period)
 
     def summary(self) -> Summary:
         return summarise(self.known, self.period)
-
-    def summary_page(self, summary: Summary) -> Report:
-        from agentwatch.ui.summary_page import page
-
-        return Report("Summary", self.period, self.scope.words, [], list(page(summary)))
 
     def errors(self) -> Report:
         from agentwatch.core.reports.errors import clusters
@@ -158,6 +161,20 @@ class Source:
         return Report(title, self.period, self.scope.words, found, [*blocks, *remarks(self.known.problems)])
 
 
+def summed(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, scope: Scope, until: datetime | None, progress: "Progress") -> Summary:
+    """The summary alone: where it is about everything, without a look back at single sessions."""
+    if scope.run is None and scope.executor is None:
+        return history.summary(loaded, environ, home, scope.period(until), progress)
+    return Source(loaded, environ, home, scope, until, progress).summary()
+
+
+def summary_report(summary: Summary, scope: Scope) -> Report:
+    """The summary for people."""
+    from agentwatch.ui.summary_page import page
+
+    return Report("Summary", summary.period, scope.words, [], list(page(summary)))
+
+
 class Weekly(NamedTuple):
     """The weekly report: for programs, and for people."""
 
@@ -170,6 +187,9 @@ def as_csv(found: Sequence[Any]) -> str:
 
     A text that a spreadsheet would take for a formula is given an apostrophe in front: logs are other people's text.
     """
+    import csv
+    import io
+
     rows = [dict(_flat(one)) for one in found]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()

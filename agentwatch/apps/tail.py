@@ -6,6 +6,7 @@ import select
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TextIO
 
@@ -19,7 +20,7 @@ from agentwatch.core.board import Heard
 from agentwatch.core.text import clean, may_hold_secret, redact, visible
 from agentwatch.core.times import stamp
 from agentwatch.core.words import LONGEST_RAW, SAYS_ITSELF, thought
-from agentwatch.model import NOTHING, Context, Detail, Outcome, Usage, decoded
+from agentwatch.model import NOTHING, Context, Data, Detail, Outcome, Usage, decoded
 from agentwatch.settings import Loaded
 
 LIVE_S = 43_200.0
@@ -99,6 +100,7 @@ class _Lines:
 
     def __init__(self, filters: Filters, *, as_json: bool) -> None:
         self._filters = filters
+        self._lets_all_through = filters.are_none
         self._event: Callable[[Heard, Context], str] = event_json if as_json else event_line
         self._alert: Callable[[AlertLine], str] = alert_json if as_json else alert_lines
         self.since = datetime.max.replace(tzinfo=UTC)
@@ -111,7 +113,7 @@ class _Lines:
         if not self.is_live and at < self.since:
             return
         context = follower.context(heard)
-        if self._filters.event(heard, context):
+        if self._lets_all_through or self._filters.event(heard, context):
             self._add(at, self._event(heard, context))
 
     def tell(self, alert: AlertLine) -> None:
@@ -190,22 +192,31 @@ def _event(heard: Heard, context: Context, hide: Callable[[str], str]) -> dict[s
     data = event.data
     if not isinstance(data, Detail) and event.event_type not in SAYS_ITSELF:
         data = heard.detail(heard.line)
-    told = {name: _tidy(value, hide) for name in data.__struct_fields__ if (value := getattr(data, name)) is not None and value is not NOTHING}
+    names, values = _FIELDS[type(data)]
+    told = {name: _tidy(value, hide) for name, value in zip(names, values(data), strict=True) if value is not None and value is not NOTHING}
     if event.event_type == "agent_thinking" and (text := thought(heard.line)):
         told["thinking"] = _tidy(text, hide)
-    known = {name: _named(value) for name in Context.__struct_fields__ if (value := getattr(context, name)) is not None}
-    return {
+    names, values = _FIELDS[Context]
+    shown: dict[str, object] = {
         "kind": "event",
         "timestamp": stamp(event.timestamp),
         "attempt_id": _named(event.attempt_id),
         "event_type": _named(event.event_type),
-        **({"lane": _named(event.lane)} if event.lane else {}),
-        **known,
-        "data": told,
-        "source": heard.source,
-        "offset": heard.place,
-        "text": hide(heard.said().line[:MOST_LINE].replace("\n", " ")),
     }
+    if event.lane:
+        shown["lane"] = _named(event.lane)
+    for name, value in zip(names, values(context), strict=True):
+        if value is not None:
+            shown[name] = _named(value)
+    shown["data"] = told
+    shown["source"] = heard.source
+    shown["offset"] = heard.place
+    shown["text"] = hide(heard.said().line[:MOST_LINE].replace("\n", " "))
+    return shown
+
+
+_FIELDS = {kind: (kind.__struct_fields__, attrgetter(*kind.__struct_fields__)) for kind in (Data, Detail, Context)}
+"""Of a struct, how its fields are called, and what takes the values of all in one step."""
 
 
 @lru_cache(maxsize=4096)
@@ -228,29 +239,38 @@ def _dumped(line: dict[str, object]) -> str:
 
 def _tidy(value: object, hide: Callable[[str], str], depth: int = 0) -> object:
     """A value of a log, bounded, and with `hide` done to each text."""
+    if type(value) in _PLAIN:
+        return value
     match value:
         case str():
             return hide(value) if len(value) <= MOST_TEXT else hide(value[:MOST_TEXT]) + "…"
+        case dict() | list() | tuple() if depth >= DEEPEST:
+            return "…"
+        case dict():
+            items = value.items() if len(value) <= MOST_ITEMS else list(value.items())[:MOST_ITEMS]
+            return {hide(str(key)[:MOST_KEY]): _tidy_field(str(key), item, hide, depth + 1) for key, item in items}
+        case list() | tuple():
+            return [_tidy(item, hide, depth + 1) for item in value[:MOST_ITEMS]]
         case msgspec.Raw():
             return _tidy(decoded(value), hide, depth) if len(value) <= LONGEST_RAW else f"({len(value)} bytes)"
         case Usage() | Outcome():
             return {name: number for name in value.__struct_fields__ if (number := getattr(value, name))}
-        case dict() | list() | tuple() if depth >= DEEPEST:
-            return "…"
-        case dict():
-            return {hide(str(key)[:MOST_KEY]): _tidy_field(str(key), item, hide, depth + 1) for key, item in list(value.items())[:MOST_ITEMS]}
-        case list() | tuple():
-            return [_tidy(item, hide, depth + 1) for item in value[:MOST_ITEMS]]
     return value
 
 
 def _tidy_field(key: str, value: object, hide: Callable[[str], str], depth: int) -> object:
     """A field, whose name may say that what it holds is secret."""
     tidy = _tidy(value, hide, depth)
-    if isinstance(tidy, str) and _MAY_NAME_SECRET.search(key):
+    if isinstance(tidy, str) and _may_name_secret(key):
         field = f'"{key}": "{tidy}"'
         return tidy if hide(field) == field else "[REDACTED]"
     return tidy
 
 
-_MAY_NAME_SECRET = re.compile("passw|passphrase|pwd|secret|token|credential|key|authorization|cookie", re.IGNORECASE)
+@lru_cache(maxsize=4096)
+def _may_name_secret(key: str) -> bool:
+    return _SECRET_NAMES.search(key) is not None
+
+
+_PLAIN = frozenset({bool, int, float, type(None)})
+_SECRET_NAMES = re.compile("passw|passphrase|pwd|secret|token|credential|key|authorization|cookie", re.IGNORECASE)

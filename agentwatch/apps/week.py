@@ -77,7 +77,7 @@ def make(asked: Asked, environ: Mapping[str, str]) -> Week:
     from agentwatch.ui.brief import brief
 
     is_saved = asked.directory is not None
-    source = Source(asked.loaded, environ, asked.home, Scope(DAYS), asked.until, lambda _done, _total: None, reads_logs=is_saved)
+    source = Source(asked.loaded, environ, asked.home, Scope.of(asked.loaded, environ, DAYS), asked.until, lambda _done, _total: None, reads_logs=is_saved)
     summary = source.summary()
     lines = list(brief(summary))
     if not source.known.rows:

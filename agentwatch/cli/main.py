@@ -5,7 +5,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -31,9 +31,6 @@ from agentwatch.cli.service import service_app
 from agentwatch.errors import AgentwatchError, UsageError
 from agentwatch.voice import Level
 
-if TYPE_CHECKING:
-    pass
-
 ORDER = (
     *("run", "notify", "tail", "alerts", "issues", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
     *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "service", "demo"),
@@ -41,9 +38,46 @@ ORDER = (
 """Of the commands in the help: what is used first stands first."""
 
 
+commands = typer.Typer()
+"""What is registered here becomes a command of the program when it is called."""
+
+commands.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
+commands.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
+commands.command("notify", epilog=notify_.EPILOG)(notify_.notify)
+commands.command("summary", epilog=reports.EPILOG)(reports.summary)
+commands.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
+commands.command("issues", epilog=issues_.EPILOG)(issues_.issues)
+commands.command("raw", epilog=raw_.EPILOG)(raw_.raw)
+commands.command("ask", epilog=ask_.EPILOG)(ask_.ask)
+commands.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)
+commands.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
+commands.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
+for group in (reports.report_app, rules_app, runs_app, log_app, hooks_app, service_app):
+    commands.add_typer(group)
+
+
 class _Commands(typer.core.TyperGroup):
+    """Each command is built when it is asked for: the options of all together take as long as the rest of a start."""
+
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.commands = dict.fromkeys(ORDER)  # type: ignore[assignment]  # their names, which a misspelt one is compared with
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=ORDER.index)
+        return list(self.commands)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _built(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _built(name: str) -> Any:
+    for command in commands.registered_commands:
+        if command.callback is not None and name == (command.name or command.callback.__name__):
+            return typer.main.get_command_from_info(command, pretty_exceptions_short=True, rich_markup_mode=None)
+    group = next(one for one in commands.registered_groups if one.typer_instance is not None and one.typer_instance.info.name == name)
+    return typer.main.get_group_from_info(group, pretty_exceptions_short=True, suggest_commands=True, rich_markup_mode=None)
 
 
 app = typer.Typer(
@@ -59,17 +93,6 @@ app = typer.Typer(
         "agentwatch COMMAND --help    more of each",
     ),
 )
-app.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
-app.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
-app.command("notify", epilog=notify_.EPILOG)(notify_.notify)
-app.command("summary", epilog=reports.EPILOG)(reports.summary)
-app.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
-app.add_typer(reports.report_app)
-app.add_typer(rules_app)
-app.add_typer(runs_app)
-app.add_typer(log_app)
-app.add_typer(hooks_app)
-app.add_typer(service_app)
 
 
 @app.callback(invoke_without_command=True)
@@ -87,7 +110,7 @@ def _top(context: typer.Context, *, version: Annotated[bool, typer.Option("--ver
         raise UsageError("the working directory was deleted", hint="change to one that exists") from None
 
 
-@app.command(
+@commands.command(
     epilog=examples(
         "agentwatch run",
         "agentwatch run --once --log-dir copied-logs",
@@ -135,7 +158,7 @@ def run(
         return watching.run(on_reload=notifier.reload)
 
 
-@app.command(
+@commands.command(
     epilog=examples(
         "agentwatch status",
         "agentwatch status --json | jq '.files[] | select(.lag_bytes > 0)'",
@@ -158,7 +181,7 @@ def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = F
     return 0 if health.running else 1
 
 
-@app.command(
+@commands.command(
     epilog=examples(
         "agentwatch doctor",
         "agentwatch doctor --online --send-test",
@@ -205,7 +228,7 @@ def doctor(
     return found.exit_code
 
 
-@app.command(
+@commands.command(
     epilog=examples(
         "agentwatch alerts --since 2h",
         "agentwatch alerts --type error_loop --type stuck_agent",
@@ -244,15 +267,7 @@ def alerts(
             show(page(alert), sys.stdout)
 
 
-app.command("issues", epilog=issues_.EPILOG)(issues_.issues)
-app.command("raw", epilog=raw_.EPILOG)(raw_.raw)
-app.command("ask", epilog=ask_.EPILOG)(ask_.ask)
-app.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)
-app.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
-app.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
-
-
-@app.command(epilog=examples("agentwatch demo", "agentwatch demo --speed 30 --keep"))
+@commands.command(epilog=examples("agentwatch demo", "agentwatch demo --speed 30 --keep"))
 def demo(
     *,
     speed: Annotated[float, typer.Option("--speed", min=1, max=120, metavar="FACTOR", help="How much faster than it happened.")] = 60,

@@ -74,16 +74,18 @@ def summary(
         with Progress("reading logs") as progress:
             written = make(loaded, os.environ, home(), progress, say)
         say(f"{written:,} {'session' if written == 1 else 'sessions'} stored")
-    source = _source(loaded, days, until, run, executor)
-    found = source.summary()
-    if html is not None:
-        from agentwatch.apps.reports import as_html, save
+    from agentwatch.apps.reports import Scope, as_html, save, summary_report, summed
+    from agentwatch.ui.progress import Progress
 
-        save(html, as_html(source.summary_page(found)))
+    scope = Scope.of(loaded, os.environ, days, run, executor)
+    with Progress("reading logs") as progress:
+        found = summed(loaded, os.environ, home(), scope, moment("--until", until), progress)
+    if html is not None:
+        save(html, as_html(summary_report(found, scope)))
     if as_json:
         print(json_text(found))
     elif html is None:
-        _show(source.summary_page(found))
+        _show(summary_report(found, scope))
 
 
 def rotate(
@@ -290,7 +292,7 @@ def _source(loaded: "Loaded", days: float, until: str | None, run: str | None, e
 
     end = moment("--until", until)
     with Progress("reading logs") as progress:
-        return Source(loaded, os.environ, home(), Scope(days, run, executor), end, progress)
+        return Source(loaded, os.environ, home(), Scope.of(loaded, os.environ, days, run, executor), end, progress)
 
 
 def _tell(report: "Report", *, as_json: bool, as_csv: bool, html: Path | None) -> None:

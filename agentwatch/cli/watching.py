@@ -1,5 +1,6 @@
 """`agentwatch tail` and `agentwatch replay`: what agents do, live, and what one of them did."""
 
+import gc
 import os
 import sys
 from datetime import UTC, datetime
@@ -56,11 +57,17 @@ def tail(
         from agentwatch.ui.screen import is_fit
 
         if is_fit():
+            gc.disable()  # as in `__main__`
             from agentwatch.apps import live
 
+            gc.freeze()
+            gc.enable()
             return live.run(loaded, os.environ, home(), chosen, since=begin)
+    gc.disable()  # as in `__main__`
     from agentwatch.apps.tail import stream
 
+    gc.freeze()
+    gc.enable()
     stream(loaded, os.environ, home(), chosen, since=begin, as_json=as_json, out=sys.stdout, report=say)
     return 0
 

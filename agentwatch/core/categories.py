@@ -1,9 +1,11 @@
-"""What kind of error a message speaks of. Stands alone: who logs an error loads no more than this."""
+"""What kind of error a message speaks of. Stands alone: who logs an error loads little more than this."""
 
 import re
 
+from agentwatch.core.lazy import lazy
+
 _CATEGORIES = tuple(
-    (category, re.compile(pattern, re.IGNORECASE))
+    (category, lazy(pattern, re.IGNORECASE))
     for category, pattern in (
         ("rate_limit", r"rate[ _-]?limit|too many requests|\b429\b|quota|overloaded|usage limit"),
         (

@@ -7,6 +7,7 @@ stands beside them. A row's texts are safe to show.
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -153,10 +154,11 @@ class Row(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
     @property
     def status(self) -> str | None:
         """success, failed, timeout, interrupted or whatever else was told; None where nothing was."""
-        outcome = self.outcome.status if self.outcome is not None else None
-        if self.completion_status in SUCCESS or outcome in SUCCESS:
+        told = self.completion_status
+        if told in SUCCESS:
             return "success"
-        return self.completion_status or outcome
+        outcome = self.outcome.status if self.outcome is not None else None
+        return "success" if outcome in SUCCESS else told or outcome
 
     @property
     def begun(self) -> datetime:
@@ -307,21 +309,27 @@ def sessions(rows: Iterable[Row]) -> list[Row]:
     A newer row of a session replaces the older one. Where the logger and a watcher told of the same end, the watcher's stays, which says
     more. What went on after its watcher had forgotten it, or was read in two pieces, is joined: its sums add up.
     """
-    attempts: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], Row] = {}
+    again: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         who = row.scope, row.attempt_id
-        known = attempts.get(who)
-        if known is None:
-            attempts[who] = [row]
-            continue
-        index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
-        if index is None:
-            known.append(row)
-        elif row.format is not None or known[index].format is None:
-            known[index] = row
-    found = [row for known in attempts.values() for row in (known if len(known) == 1 else _joined(known))]
-    found.sort(key=lambda row: row.timestamp)
-    return found
+        first = found.setdefault(who, row)
+        if first is not row:
+            _place(again.setdefault(who, [first]), row)
+    ordered = list(found.values())
+    if again:
+        ordered = [row for who, first in found.items() for row in (_joined(again[who]) if who in again else (first,))]
+    ordered.sort(key=attrgetter("timestamp"))
+    return ordered
+
+
+def _place(known: list[Row], row: Row) -> None:
+    """Among the rows of its attempt, in place of the one that it replaces."""
+    index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
+    if index is None:
+        known.append(row)
+    elif row.format is not None or known[index].format is None:
+        known[index] = row
 
 
 def _is_same(one: Row, other: Row) -> bool:

@@ -1,12 +1,14 @@
 """Errors of many sessions, by what they have in common."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 import msgspec
 
 from agentwatch.core.categories import category_of
-from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, Occurrences, Period, Who, mean, occurrences, ranked, size_of
+from agentwatch.core.metrics import Row
+from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import Time
 
@@ -93,23 +95,41 @@ class _Gathered:
         return found
 
 
+class Gathering:
+    """The errors of a period, added up session by session. Of a cluster the first message and category that come stand for all."""
+
+    def __init__(self, period: Period) -> None:
+        self._middle = period.start + (period.end - period.start) / 2
+        self._gathered: dict[str, _Gathered] = {}
+        self._executors: Counter[str] = Counter()
+        self._sizes: Counter[str] = Counter()
+
+    def add(self, rows: Sequence[Row], lost: Iterable[LostError] = ()) -> None:
+        """Sessions of the period, and errors of which no session is known."""
+        self._executors.update([row.executor or UNKNOWN for row in rows])
+        self._sizes.update([size_of(row.task_title) for row in rows])
+        found, middle = self._gathered, self._middle
+        for one in occurrences(rows, lost):
+            gathered = found.get(one.cluster)
+            if gathered is None:
+                gathered = found[one.cluster] = _Gathered()
+            gathered.add(one, middle)
+
+    def clusters(self) -> list[Cluster]:
+        """The most frequent first."""
+        made = [_cluster(name, gathered, self._executors, self._sizes) for name, gathered in self._gathered.items()]
+        return sorted(made, key=lambda cluster: -cluster.occurrences)
+
+
 def clusters(history: History, period: Period) -> list[Cluster]:
     """The most frequent first.
 
     `typical_of` names the executors and task sizes that have these errors in a greater share of their sessions than the others, where
     that is more than noise. Sessions, not errors, are compared: errors come in bursts.
     """
-    found: dict[str, _Gathered] = {}
-    middle = period.start + (period.end - period.start) / 2
-    for one in occurrences(history):
-        gathered = found.get(one.cluster)
-        if gathered is None:
-            gathered = found[one.cluster] = _Gathered()
-        gathered.add(one, middle)
-    executors = Counter(row.executor or UNKNOWN for row in history.rows)
-    sizes = Counter(size_of(row.task_title) for row in history.rows)
-    made = [_cluster(name, gathered, executors, sizes) for name, gathered in found.items()]
-    return sorted(made, key=lambda cluster: -cluster.occurrences)
+    gathering = Gathering(period)
+    gathering.add(history.rows, history.errors)
+    return gathering.clusters()
 
 
 def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:

@@ -98,7 +98,7 @@ def _first(chosen: list[tuple[str, list[Row]]], index: int) -> tuple[str, list[R
 
 def _failures(history: History) -> dict[str, list[tuple[str, int]]]:
     found: dict[str, list[tuple[str, int]]] = {}
-    for one in occurrences(history):
+    for one in occurrences(history.rows, history.errors):
         found.setdefault(one.attempt_id, []).append((one.cluster, one.count))
     return found
 

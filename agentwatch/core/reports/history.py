@@ -1,9 +1,12 @@
 """What every report works on: the sessions of a period, the errors in them, and how they are chosen and grouped."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from statistics import fmean
+from functools import lru_cache
+from math import fsum
+from operator import attrgetter
 
 import msgspec
 
@@ -27,8 +30,13 @@ class Period(msgspec.Struct, frozen=True):
     end: Time
     days: float
 
+    @property
+    def limit(self) -> datetime:
+        """What is stamped so or later is not in it."""
+        return self.end
+
     def holds(self, at: datetime) -> bool:
-        return self.start <= at < self.end
+        return self.start <= at < self.limit
 
     @property
     def before(self) -> "Period":
@@ -39,12 +47,10 @@ class Period(msgspec.Struct, frozen=True):
 class UpToNow(Period, frozen=True):
     """A period that ends now."""
 
-    def holds(self, at: datetime) -> bool:
-        return self.start <= at < self.end + AHEAD
-
-    def is_future(self, at: datetime) -> bool:
-        """Whether a clock must be wrong."""
-        return at >= self.end + AHEAD
+    @property
+    def limit(self) -> datetime:
+        """What is stamped so or later comes of a clock that is wrong."""
+        return self.end + AHEAD
 
 
 def last_days(days: float, end: datetime, *, is_now: bool) -> Period:
@@ -87,10 +93,14 @@ class History(msgspec.Struct, frozen=True):
         """What lies in a period: a session by its end, an error and an alert by its time."""
         return msgspec.structs.replace(
             self,
-            rows=[row for row in self.rows if period.holds(row.timestamp)],
+            rows=self.rows[self.ended_before(period.start) : self.ended_before(period.limit)],
             errors=[error for error in self.errors if error.at is None or period.holds(error.at)],
             alerts=[alert for alert in self.alerts if period.holds(alert.at)],
         )
+
+    def ended_before(self, at: datetime) -> int:
+        """How many of the sessions, the first ones, had ended by then."""
+        return bisect_left(self.rows, at, key=attrgetter("timestamp"))
 
     def only(self, *, run: str | None = None, executor: str | None = None) -> "History":
         """The sessions of a run and of an executor, whose name may be written in capitals or not."""
@@ -135,9 +145,9 @@ class Occurrences(msgspec.Struct, gc=False):
     duration_ms: float | None = None
 
 
-def occurrences(history: History) -> Iterable[Occurrences]:
+def occurrences(rows: Iterable[Row], lost: Iterable[LostError] = ()) -> Iterable[Occurrences]:
     """All errors, by session and cluster. Where a session tells no more than names, each counts once."""
-    for row in history.rows:
+    for row in rows:
         summary = row.error_summary
         if summary is None or not summary.total_errors:
             continue
@@ -151,7 +161,7 @@ def occurrences(history: History) -> Iterable[Occurrences]:
             category = next(iter(summary.error_categories), None)
             for name in summary.error_fingerprints:
                 yield Occurrences(name, 1, attempt_id, task, who, "", category, row.timestamp, row.timestamp, lasted_ms)
-    for error in history.errors:
+    for error in lost:
         task = error.task_id or error.task_title or error.attempt_id
         who = (error.executor or UNKNOWN, error.model or UNKNOWN, size_of(error.task_title))
         yield Occurrences(error.cluster, 1, error.attempt_id, task, who, error.message, error.category, error.at, error.at)
@@ -167,6 +177,7 @@ def task_of(row: Row) -> str:
     return row.task_id or row.task_title or row.attempt_id
 
 
+@lru_cache(maxsize=4096)  # attempts at a task share its title
 def size_of(title: str | None) -> str:
     """The size that a title names as in `[m] API retry`."""
     found = _SIZE.search(title) if title and "[" in title else None
@@ -183,7 +194,7 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Ro
 
 def mean(values: Iterable[float]) -> float | None:
     known = list(values)
-    return fmean(known) if known else None
+    return fsum(known) / len(known) if known else None
 
 
 def ranked(counts: Mapping[str, int]) -> dict[str, int]:

@@ -3,15 +3,14 @@
 The libraries that have them (statsmodels, scipy) are 100 MB and a second of start for what takes a few lines.
 """
 
-import random
 from collections.abc import Sequence
 from math import sqrt
-from statistics import NormalDist, fmean, variance
 
 import msgspec
 
 CONFIDENCE = 0.95
-Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+Z = 1.959963984540054
+"""Of a normal distribution that share lies within so many standard deviations: `statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)`."""
 
 RESAMPLES = 2000
 LARGE = 200
@@ -63,6 +62,10 @@ def means_differ(values: Sequence[float], others: Sequence[float]) -> Difference
     """
     if len(values) < 3 or len(others) < 3:
         return Difference()
+    # 5 ms, for those who compare.
+    import random  # noqa: PLC0415
+    from statistics import fmean, variance  # noqa: PLC0415
+
     value = fmean(others) - fmean(values)
     if min(len(values), len(others)) >= LARGE:
         half = Z * sqrt(variance(values) / len(values) + variance(others) / len(others))

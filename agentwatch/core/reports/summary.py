@@ -1,13 +1,14 @@
 """The seven-day report: what was done, what it cost, and what went wrong, against the period before."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, timedelta
 
 import msgspec
 
 from agentwatch.core.metrics import Row, Tokens
-from agentwatch.core.reports.errors import Cluster, clusters
-from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, History, Period, UpToNow, mean, ranked
+from agentwatch.core.reports.errors import Cluster, Gathering
+from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, mean, ranked
 from agentwatch.core.reports.noise import quantile
 
 TOP_ERRORS = 10
@@ -166,31 +167,68 @@ _Key = tuple[str, str, bool, int]
 """Executor, model, whether it is running, the day (UTC) of its end: what one pass over the sessions of a month tells apart."""
 
 
+class Summing:
+    """A summary of `period` that is added up session by session, in any order: no more of them need be in memory than are added at once."""
+
+    def __init__(self, period: Period, running: frozenset[tuple[str, str]]) -> None:
+        self._period = period
+        self._now, self._before = _Sums(running), _Sums(running)
+        self._errors = Gathering(period)
+        self._late = 0
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Sessions of whatever time, each once."""
+        start, limit, before = self._period.start, self._period.limit, self._period.before.start
+        now: list[Row] = []
+        then: list[Row] = []
+        for row in rows:
+            at = row.timestamp
+            if start <= at < limit:
+                now.append(row)
+            elif before <= at < start:
+                then.append(row)
+            elif at >= limit:
+                self._late += 1
+        self._now.add(now)
+        self._before.add(then)
+        self._errors.add(now)
+
+    def told(self, errors: Sequence[LostError], alerts: Sequence[AlertMark], problems: list[str]) -> Summary:
+        """The figures; those of the period before are None where nothing is known of it."""
+        period = self._period
+        lost = [error for error in errors if error.at is None or period.holds(error.at)]
+        before = [error for error in errors if error.at is None or period.before.holds(error.at)]
+        alerts = [alert for alert in alerts if period.holds(alert.at)]
+        self._errors.add((), lost)
+        figures = self._now.figures(len(lost))
+        return Summary(
+            **{name: getattr(figures, name) for name in Figures.__struct_fields__},
+            period=period,
+            by_executor=[ByExecutor(*tally.group(), executor=name) for name, tally in _by_size(self._now.tallies, 0)],
+            by_model=[ByModel(*tally.group(), model=name) for name, tally in _by_size(self._now.tallies, 1)],
+            top_errors=self._errors.clusters()[:TOP_ERRORS],
+            alerts=ranked(Counter(alert.type for alert in alerts)),
+            incidents=ranked(Counter(alert.type for alert in alerts if alert.status == "open")),
+            daily=_daily(self._now, period),
+            before=self._before.figures(len(before)) if self._before.tallies else None,
+            in_the_future=self._late if isinstance(period, UpToNow) else 0,
+            problems=problems,
+        )
+
+
 def summarise(history: History, period: Period) -> Summary:
     """The figures of `period`; those of the period before are None where nothing is known of it."""
-    now, then = history.of(period), history.of(period.before)
-    figures, tallies = _figures(now)
-    return Summary(
-        **{name: getattr(figures, name) for name in Figures.__struct_fields__},
-        period=period,
-        by_executor=[ByExecutor(*tally.group(), executor=name) for name, tally in _by_size(tallies, 0)],
-        by_model=[ByModel(*tally.group(), model=name) for name, tally in _by_size(tallies, 1)],
-        top_errors=clusters(now, period)[:TOP_ERRORS],
-        alerts=ranked(Counter(alert.type for alert in now.alerts)),
-        incidents=ranked(Counter(alert.type for alert in now.alerts if alert.status == "open")),
-        daily=_daily(tallies, now, period),
-        before=_figures(then)[0] if then.rows else None,
-        in_the_future=sum(map(period.is_future, (row.timestamp for row in history.rows))) if isinstance(period, UpToNow) else 0,
-        problems=history.problems,
-    )
+    summing = Summing(period, history.running)
+    summing.add(history.rows)
+    return summing.told(history.errors, history.alerts, history.problems)
 
 
-def _daily(tallies: dict[_Key, _Tally], history: History, period: Period) -> list[DayFigures]:
+def _daily(sums: "_Sums", period: Period) -> list[DayFigures]:
     """Every day of the period, the empty ones too, at most the last 400."""
     first = max(period.start, period.end - timedelta(days=MOST_DAYS)).astimezone(UTC).toordinal()
     last = period.end.astimezone(UTC).toordinal()
     days = {number: DayFigures(date.fromordinal(number).isoformat()) for number in range(first, last + 1)}
-    for key, tally in tallies.items():
+    for key, tally in sums.tallies.items():
         own = days.get(key[3])
         if own is not None:
             own.sessions += tally.sessions
@@ -199,13 +237,11 @@ def _daily(tallies: dict[_Key, _Tally], history: History, period: Period) -> lis
             own.errors += tally.errors
             own.tokens += tally.day_tokens
             own.cost_usd += tally.day_usd
-    by_name = {figures.day: figures for figures in days.values()}
-    for row in history.rows:
-        for spent in row.days:
-            figures = by_name.get(spent.day)
-            if figures is not None:
-                figures.tokens += spent.tokens.total
-                figures.cost_usd += spent.cost_usd
+    for figures in days.values():
+        spent = sums.spent.get(figures.day)
+        if spent is not None:
+            figures.tokens += spent[0]
+            figures.cost_usd += spent[1]
     return list(days.values())
 
 
@@ -217,62 +253,78 @@ def _by_size(tallies: dict[_Key, _Tally], part: int) -> list[tuple[str, _Tally]]
     return sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))
 
 
-def _figures(history: History) -> tuple[Figures, dict[_Key, _Tally]]:
-    """The figures of all, and what they are made of."""
-    tallies: dict[_Key, _Tally] = {}
-    sums, waste, errors = Tokens(), Waste(), Errors(total=len(history.errors))
-    at_least = False
-    for row in history.rows:
-        metrics, tokens = row.metrics, row.tokens
-        cost_usd = metrics.cost_usd
-        is_running = bool(history.running) and (row.scope, row.attempt_id) in history.running
-        key = (row.executor or UNKNOWN, row.model or UNKNOWN, is_running, row.timestamp.toordinal())
-        tally = tallies.get(key)
-        if tally is None:
-            tally = tallies[key] = _Tally()
-        status = row.status
-        tally.status[status] = tally.status.get(status, 0) + 1
-        tally.tokens += tokens
-        if not row.days:
-            tally.day_tokens += tokens
-            tally.day_usd += cost_usd or 0.0
-        if metrics.duration_ms is not None:
-            tally.lasted.append(metrics.duration_ms)
-        if cost_usd is not None:
-            tally.costs.append(cost_usd)
-        elif tokens:
-            at_least = True
-        sums.add(metrics.tokens)
-        if metrics.errors:
-            tally.errors += metrics.errors
-            errors.total += metrics.errors
-            errors.sessions += 1
-        if row.unpriced:
-            at_least = True
-        if row.loops is not None or row.stuck_ms:
-            _waste(waste, row)
-    everyone, over = _Tally(), _Tally()
-    for key, tally in tallies.items():
-        everyone.take(tally)
-        if not key[2]:
-            over.take(tally)
-    known = everyone.status.get
-    lasted = sorted(over.lasted)
-    figures = Figures(
-        sessions=Sessions(
-            total=everyone.sessions,
-            **{name: known(name, 0) for name in ("success", *NO_SUCCESS)},
-            unknown=over.status.get(None, 0),
-            running=everyone.sessions - over.sessions,
-            success_rate=everyone.success_rate,
-        ),
-        duration_ms=Duration(mean(lasted), quantile(lasted, 0.5), quantile(lasted, 0.95)),
-        cost_usd=Cost(sum(everyone.costs), mean(everyone.costs), len(everyone.costs), at_least),
-        tokens=TokenSums(everyone.tokens, sums.input, sums.output, sums.cache_read, sums.cache_write, sums.reasoning),
-        errors=errors,
-        waste=waste,
-    )
-    return figures, tallies
+class _Sums:
+    """What the sessions of one period come to. `spent` is tokens and USD by day, of those that spent them on several."""
+
+    def __init__(self, running: frozenset[tuple[str, str]]) -> None:
+        self._running = running
+        self._tokens, self._waste = Tokens(), Waste()
+        self._erred, self._at_least = 0, False
+        self.tallies: dict[_Key, _Tally] = {}
+        self.spent: dict[str, tuple[int, float]] = {}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        tallies, running, kinds = self.tallies, self._running, self._tokens
+        for row in rows:
+            metrics = row.metrics
+            cost_usd, lasted_ms = metrics.cost_usd, metrics.duration_ms
+            tokens = metrics.total_tokens or metrics.tokens.total
+            is_running = bool(running) and (row.scope, row.attempt_id) in running
+            key = (row.executor or UNKNOWN, row.model or UNKNOWN, is_running, row.timestamp.toordinal())
+            tally = tallies.get(key)
+            if tally is None:
+                tally = tallies[key] = _Tally()
+            status = row.status
+            tally.status[status] = tally.status.get(status, 0) + 1
+            tally.tokens += tokens
+            kinds.add(metrics.tokens)
+            if lasted_ms is not None:
+                tally.lasted.append(lasted_ms)
+            if cost_usd is not None:
+                tally.costs.append(cost_usd)
+            elif tokens:
+                self._at_least = True
+            if metrics.errors:
+                tally.errors += metrics.errors
+                self._erred += 1
+            if row.unpriced:
+                self._at_least = True
+            if row.days:
+                self._spread(row)
+            else:
+                tally.day_tokens += tokens
+                tally.day_usd += cost_usd or 0.0
+            if row.loops is not None or row.stuck_ms:
+                _waste(self._waste, row)
+
+    def _spread(self, row: Row) -> None:
+        for day in row.days:
+            tokens, usd = self.spent.get(day.day, (0, 0.0))
+            self.spent[day.day] = tokens + day.tokens.total, usd + day.cost_usd
+
+    def figures(self, lost_errors: int) -> Figures:
+        """The figures of all."""
+        everyone, over = _Tally(), _Tally()
+        for key, tally in self.tallies.items():
+            everyone.take(tally)
+            if not key[2]:
+                over.take(tally)
+        known, kinds = everyone.status.get, self._tokens
+        lasted = sorted(over.lasted)
+        return Figures(
+            sessions=Sessions(
+                total=everyone.sessions,
+                **{name: known(name, 0) for name in ("success", *NO_SUCCESS)},
+                unknown=over.status.get(None, 0),
+                running=everyone.sessions - over.sessions,
+                success_rate=everyone.success_rate,
+            ),
+            duration_ms=Duration(mean(lasted), quantile(lasted, 0.5), quantile(lasted, 0.95)),
+            cost_usd=Cost(sum(everyone.costs), mean(everyone.costs), len(everyone.costs), self._at_least),
+            tokens=TokenSums(everyone.tokens, kinds.input, kinds.output, kinds.cache_read, kinds.cache_write, kinds.reasoning),
+            errors=Errors(sum(tally.errors for tally in self.tallies.values()) + lost_errors, self._erred),
+            waste=self._waste,
+        )
 
 
 def _waste(waste: Waste, row: Row) -> None:

@@ -70,7 +70,7 @@ def tasks(history: History, *, failed_only: bool = False) -> list[Task]:
     for row in history.rows:
         found.setdefault(task_of(row), []).append(row)
     errors: dict[str, list[Occurrences]] = {}
-    for one in occurrences(history):
+    for one in occurrences(history.rows, history.errors):
         errors.setdefault(one.task, []).append(one)
     made = [_task(name, rows, errors.get(name, [])) for name, rows in found.items()]
     _scope(made, found)
