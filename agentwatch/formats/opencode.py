@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, at_ms, changing, element, parsed
+from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, as_bytes, as_int, as_text, at_ms, changing, element, parsed
 from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
@@ -203,12 +203,12 @@ class Decoder(Speaker):
         sessions, messages, parts, old_messages, old_parts = ask(
             [(_SESSIONS, after), (_NEW_MESSAGES, after), (_NEW_PARTS, after), (_OLD_MESSAGES, of_live), (_OLD_PARTS, of_live)]
         )
-        known = {_text(row[0]): (_text(row[1]), _text(row[2]) or None, _int(row[3]), row[4]) for row in sessions}
+        known = {as_text(row[0]): (as_text(row[1]), as_text(row[2]) or None, as_int(row[3]), row[4]) for row in sessions}
         told: list[_Told] = []
         of_message: dict[str, list[tuple[str, bytes]]] = {}
         for part, message, updated, data in (*parts, *old_parts):
-            memory.seen = max(memory.seen, _int(updated))
-            of_message.setdefault(_text(message), []).append((_text(part), _bytes(data)))
+            memory.seen = max(memory.seen, as_int(updated))
+            of_message.setdefault(as_text(message), []).append((as_text(part), as_bytes(data)))
         for row in (_row(one) for one in old_messages):
             memory.seen = max(memory.seen, row.updated)
             session = live[row.id]
@@ -245,7 +245,7 @@ class Decoder(Speaker):
                     ("SELECT coalesce(max(rowid), 0) FROM message WHERE rowid <= ? AND time_created <= ?", (memory.row, memory.created)),
                 ]
             )
-            if not same or _text(same[0][0]) != memory.id:
+            if not same or as_text(same[0][0]) != memory.id:
                 memory.row = moved[0][0] if moved else older[0][0]
 
     def _opened(self, row: _Row, known: dict[str, tuple[str, str | None, int, int]], fault: Faults) -> list[_Told]:
@@ -509,20 +509,7 @@ def _usage(said: _Tokens | None) -> Usage:
 
 def _row(values: tuple[Any, ...]) -> _Row:
     row, name, session, created, updated, data = values
-    return _Row(row, _text(name), _text(session), _int(created), _int(updated), _bytes(data))
-
-
-def _int(value: object) -> int:
-    """A column may hold anything, whatever its table says."""
-    return value if isinstance(value, int) else 0
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+    return _Row(row, as_text(name), as_text(session), as_int(created), as_int(updated), as_bytes(data))
 
 
 _PARTS_TOLD: dict[str, Callable[[str, _Part, Message, bool], _Timed]] = {

@@ -32,6 +32,7 @@ PLACES = {
     "pi": ".pi/agent/sessions/--w--/{name}.jsonl",
     "droid": ".factory/sessions/-w/{name}.jsonl",
     "kimi": ".kimi-code/sessions/wd_app_1/{name}/agents/main/wire.jsonl",
+    "goose": ".local/share/goose/sessions/sessions.db",
     "opencode": ".local/share/opencode/opencode.db",
     "opencode-export": "logs/ses_2642d262affe.json",
     "gemini-document": ".gemini/tmp/p/chats/session-{name}.json",
