@@ -27,6 +27,9 @@ SILENT = frozenset({"step-start", "step-finish", "patch", "file", "agent", "subt
 """Parts that say nothing here. A step's tokens are those of its message, a compaction is told by the summary that it makes."""
 
 _REFUSALS = ("The user rejected permission", "The user dismissed this question", "Tool execution aborted")
+_PREFIX = "Error: "
+"""Of each error before 1.2."""
+
 _REFUSED = "refused"
 _ASKS = "question"
 """The tool that asks the user: it returns when that has answered."""
@@ -479,7 +482,7 @@ def _result(part: _Part, said: _State) -> Data:
     shown = said.error if said.status == "error" else said.output
     message = text(shown)
     detail = Detail(tool_name=part.tool, tool_call_id=part.call_id, result=shown, is_error=True, exit_code=exit_code, error_message=message)
-    if said.status == "error" and message.startswith(_REFUSALS):
+    if said.status == "error" and message.removeprefix(_PREFIX).startswith(_REFUSALS):
         detail.is_error, detail.reason = False, _REFUSED
     return detail
 

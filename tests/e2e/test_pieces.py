@@ -34,7 +34,7 @@ PLACES = {
     "kimi": ".kimi-code/sessions/wd_app_1/{name}/agents/main/wire.jsonl",
     "goose": ".local/share/goose/sessions/sessions.db",
     "opencode": ".local/share/opencode/opencode.db",
-    "opencode-export": "logs/ses_2642d262affe.json",
+    "opencode-export": "logs/{name}-ses_2642d262affe.json",
     "gemini-document": ".gemini/tmp/p/chats/session-{name}.json",
     "amp": ".local/share/amp/threads/T-{name}.json",
     "cline": ".config/Code/User/globalStorage/saoudrizwan.claude-dev/tasks/{name}/ui_messages.json",
