@@ -26,6 +26,11 @@ SCHEMA = """
 CREATE TABLE session (id, parent_id, directory, time_created, time_updated);
 CREATE TABLE message (id, session_id, time_created, time_updated, data);
 CREATE TABLE part (id, message_id, session_id, time_created, time_updated, data);
+CREATE TABLE sessions (id, working_dir, created_at, updated_at, parent_session_id, model_config_json, accumulated_input_tokens);
+CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id, role, content_json, created_timestamp, timestamp, metadata_json);
+CREATE TABLE usage_ledger (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id, created_timestamp, model, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, cost, cost_source);
+INSERT INTO sessions VALUES ('s', '/project', '2026-02-09 08:00:00', '2026-02-09 08:00:00', NULL, NULL, NULL);
 INSERT INTO session VALUES ('s', NULL, '/project', 1770624000000, 1770624000000);
 """
 
@@ -57,13 +62,17 @@ def _read(row: Container, said: Any, memory: msgspec.Raw, judge: Judge) -> msgsp
 
 
 def _database(lines: list[bytes]) -> sqlite3.Connection:
-    """OpenCode's tables; a line that names a message is a part of the last one."""
+    """OpenCode's tables, where a line that names a message is a part of the last one; and Goose's, where each line is a message and an entry of the ledger."""
     connection = sqlite3.connect(":memory:")
     connection.text_factory = bytes
     connection.executescript(SCHEMA)
     message = ""
     for number, line in enumerate(lines):
         at_ms = CREATED_MS + number
+        message_of_goose = ("assistant" if b"assistant" in line else "user", line, at_ms // 1000, line)
+        connection.execute("INSERT INTO messages (session_id, role, content_json, created_timestamp, metadata_json) VALUES ('s', ?, ?, ?, ?)", message_of_goose)
+        entry = (at_ms // 1000, line, line, number)
+        connection.execute("INSERT INTO usage_ledger (session_id, created_timestamp, model, input_tokens, cost) VALUES ('s', ?, ?, ?, ?)", entry)
         if b"messageID" in line:
             connection.execute("INSERT INTO part VALUES (?, ?, 's', ?, ?, ?)", (f"p{number}", message, at_ms, at_ms, line))
         else:

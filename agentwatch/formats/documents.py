@@ -151,6 +151,21 @@ def at_s(seconds: float | None) -> datetime | None:
         return None
 
 
+def as_int(value: object) -> int:
+    """A database's column as a number, 0 where it is none: it may hold anything, whatever its table says."""
+    return value if isinstance(value, int) else 0
+
+
+def as_text(value: object) -> str:
+    """A database's column as text, empty where there is none."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def as_bytes(value: object) -> bytes:
+    """A database's column as it stands there, empty where it is no text."""
+    return value if isinstance(value, bytes) else b""
+
+
 def _loads(text: bytes) -> object:
     try:
         return json.loads(text.decode("utf-8-sig", "replace"))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, at_ms, changing, element, parsed
+from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, as_bytes, as_int, as_text, at_ms, changing, element, parsed
 from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
@@ -27,6 +27,9 @@ SILENT = frozenset({"step-start", "step-finish", "patch", "file", "agent", "subt
 """Parts that say nothing here. A step's tokens are those of its message, a compaction is told by the summary that it makes."""
 
 _REFUSALS = ("The user rejected permission", "The user dismissed this question", "Tool execution aborted")
+_PREFIX = "Error: "
+"""Of each error before 1.2."""
+
 _REFUSED = "refused"
 _ASKS = "question"
 """The tool that asks the user: it returns when that has answered."""
@@ -203,12 +206,12 @@ class Decoder(Speaker):
         sessions, messages, parts, old_messages, old_parts = ask(
             [(_SESSIONS, after), (_NEW_MESSAGES, after), (_NEW_PARTS, after), (_OLD_MESSAGES, of_live), (_OLD_PARTS, of_live)]
         )
-        known = {_text(row[0]): (_text(row[1]), _text(row[2]) or None, _int(row[3]), row[4]) for row in sessions}
+        known = {as_text(row[0]): (as_text(row[1]), as_text(row[2]) or None, as_int(row[3]), row[4]) for row in sessions}
         told: list[_Told] = []
         of_message: dict[str, list[tuple[str, bytes]]] = {}
         for part, message, updated, data in (*parts, *old_parts):
-            memory.seen = max(memory.seen, _int(updated))
-            of_message.setdefault(_text(message), []).append((_text(part), _bytes(data)))
+            memory.seen = max(memory.seen, as_int(updated))
+            of_message.setdefault(as_text(message), []).append((as_text(part), as_bytes(data)))
         for row in (_row(one) for one in old_messages):
             memory.seen = max(memory.seen, row.updated)
             session = live[row.id]
@@ -245,7 +248,7 @@ class Decoder(Speaker):
                     ("SELECT coalesce(max(rowid), 0) FROM message WHERE rowid <= ? AND time_created <= ?", (memory.row, memory.created)),
                 ]
             )
-            if not same or _text(same[0][0]) != memory.id:
+            if not same or as_text(same[0][0]) != memory.id:
                 memory.row = moved[0][0] if moved else older[0][0]
 
     def _opened(self, row: _Row, known: dict[str, tuple[str, str | None, int, int]], fault: Faults) -> list[_Told]:
@@ -479,7 +482,7 @@ def _result(part: _Part, said: _State) -> Data:
     shown = said.error if said.status == "error" else said.output
     message = text(shown)
     detail = Detail(tool_name=part.tool, tool_call_id=part.call_id, result=shown, is_error=True, exit_code=exit_code, error_message=message)
-    if said.status == "error" and message.startswith(_REFUSALS):
+    if said.status == "error" and message.removeprefix(_PREFIX).startswith(_REFUSALS):
         detail.is_error, detail.reason = False, _REFUSED
     return detail
 
@@ -509,20 +512,7 @@ def _usage(said: _Tokens | None) -> Usage:
 
 def _row(values: tuple[Any, ...]) -> _Row:
     row, name, session, created, updated, data = values
-    return _Row(row, _text(name), _text(session), _int(created), _int(updated), _bytes(data))
-
-
-def _int(value: object) -> int:
-    """A column may hold anything, whatever its table says."""
-    return value if isinstance(value, int) else 0
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+    return _Row(row, as_text(name), as_text(session), as_int(created), as_int(updated), as_bytes(data))
 
 
 _PARTS_TOLD: dict[str, Callable[[str, _Part, Message, bool], _Timed]] = {

@@ -15,6 +15,7 @@ VARIABLES = (
     "CODEX_HOME",
     "COPILOT_HOME",
     "GEMINI_CLI_HOME",
+    "GOOSE_PATH_ROOT",
     "KIMI_CODE_HOME",
     "OPENHANDS_CONVERSATIONS_DIR",
     "PI_CODING_AGENT_DIR",
@@ -84,6 +85,15 @@ def gemini(environ: Mapping[str, str], home: Path) -> list[Path]:
     """List the folder with the projects' sessions. `GEMINI_CLI_HOME` replaces the home, not `.gemini`."""
     named = environ.get("GEMINI_CLI_HOME", "").strip()
     return [(Path(named) if named else home) / ".gemini" / "tmp"]
+
+
+def goose(environ: Mapping[str, str], home: Path) -> list[Path]:
+    """List the folder with the database. `GOOSE_PATH_ROOT` replaces all of Goose's folders; a relative one counts for nothing."""
+    root = Path(environ.get("GOOSE_PATH_ROOT", ""))
+    if root.is_absolute():
+        return [root / "data" / "sessions"]
+    data = environ.get("XDG_DATA_HOME", "")
+    return [(Path(data) if data else home / ".local" / "share") / "goose" / "sessions"]
 
 
 def kimi(environ: Mapping[str, str], home: Path) -> list[Path]:

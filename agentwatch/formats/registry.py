@@ -83,6 +83,7 @@ class Container(NamedTuple):
 CONTAINERS = {
     row.name: row
     for row in (
+        Container("goose", "database", "goose", places.goose, shape=re.compile(r"sessions\.db")),
         Container("opencode", "database", "opencode", places.opencode, shape=re.compile(r"opencode(-[\w.]+)?\.db")),
         Container("opencode-export", "document", "opencode", begin="export_decoder", log_shape=re.compile(r"(?:.*[/-])?ses_\w+\.json")),
         Container("gemini-document", "document", "gemini_document", places.gemini, shape=re.compile(r".*/chats/(?:.+/)?session-[^/]+\.json")),

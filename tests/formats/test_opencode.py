@@ -131,6 +131,9 @@ def test_a_prompt_may_come_behind_its_message(database):
         pytest.param({"status": "completed", "output": "x"}, False, None, id="no command"),
         pytest.param({"status": "error", "error": "File not found: x"}, True, None, id="a tool that failed"),
         pytest.param({"status": "error", "error": "The user rejected permission to use this specific tool call."}, False, None, id="a refusal"),
+        pytest.param(
+            {"status": "error", "error": "Error: The user rejected permission to use this specific tool call."}, False, None, id="a refusal before 1.2"
+        ),
     ],
 )
 def test_the_end_of_a_tool(database, state, is_error, exit_code):
