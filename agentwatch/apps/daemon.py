@@ -43,8 +43,9 @@ TURNS_S = 0.02
 
 SLICE_S = 0.005
 CHECKPOINT_S = 0.5
-CHECKPOINT_SHARE = 20
-"""A checkpoint is made every half second where something moved, and never so often that it costs more than 1/20 of the time."""
+CHECKPOINT_SHARE, LONGEST_CHECKPOINT_S = 20, 10.0
+"""A checkpoint is made every half second where something moved, and seldom enough to cost no more than 1/20 of the time; but one that took long because a disk
+or the whole process stood still does not put off the next one for minutes."""
 
 SWEEP_S, LONGEST_SWEEP_S = 1.0, 30.0
 SWEEP_SHARE = 60
@@ -615,7 +616,7 @@ class _Loop:
         except OSError as error:
             self._pipeline.fault(Fault(checkpoint.NAME, 0, "not_saved", error.strerror or str(error)))
         cost = time.monotonic() - started
-        self._next_checkpoint = time.monotonic() + max(CHECKPOINT_S, CHECKPOINT_SHARE * cost)
+        self._next_checkpoint = time.monotonic() + min(max(CHECKPOINT_S, CHECKPOINT_SHARE * cost), LONGEST_CHECKPOINT_S)
 
     def _write_status(self, now: float) -> None:
         self._told_rate = self._rate(now)

@@ -437,6 +437,29 @@ def test_a_second_daemon_in_a_directory_that_was_replaced_finds_the_first(runnin
     assert running.kill().start().has_alerted("second")
 
 
+SLOW_DISK = """
+import os, runpy, sys, time
+from agentwatch.apps import daemon
+daemon.LONGEST_CHECKPOINT_S = 1.0
+real = os.fsync
+def first(fd):
+    os.fsync = real
+    time.sleep(3)
+    real(fd)
+os.fsync = first
+sys.argv = sys.argv[3:]
+runpy.run_module("agentwatch", run_name="__main__")
+"""
+
+
+def test_a_disk_that_stood_still_once_does_not_put_off_the_next_checkpoint_for_long(daemon: Daemon) -> None:
+    """Twenty times three seconds would be a minute in which a crash costs all that was read."""
+    daemon.start(sys.executable, "-c", SLOW_DISK)
+    eventually(lambda: "watching" in daemon.messages, 20, "the start")
+    append(daemon.log_dir / "a.jsonl", burst("first"))
+    daemon.wait_for_events(4, within_s=20)
+
+
 def test_a_copied_log_directory_is_judged_by_itself(running: Daemon, tmp_path: Path) -> None:
     """What is remembered of the originals is no part of the copies; the alerts in the copied file are not repeated."""
     append(running.log_dir / "a.jsonl", burst("second", 3))
