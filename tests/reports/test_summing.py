@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -111,3 +112,16 @@ def test_the_attempts_of_a_block_are_those_of_its_rows():
     """A line that the quick look cannot read is read as the rows are."""
     blocks = [store.Block("x", b'{"attempt_id":"a"}\n{"attempt_id":"b","timestamp":"2026-02-09T12:00:00Z","metrics":{}}\n'), store.Block("y", b"not JSON\n")]
     assert list(store.attempts(blocks)) == [["a", "b"], []]
+
+
+def test_a_line_without_end_costs_no_more_than_lines(tmp_path, monkeypatch):
+    """A crash may leave a hole of zeros behind: what has no line break in it is not copied again with each block."""
+    monkeypatch.setattr(store, "BLOCK_BYTES", 1 << 10)
+    took_s = []
+    for name, content in (("lines", b"x" * 99 + b"\n"), ("hole", b"\0" * 100)):
+        path = tmp_path / name
+        path.write_bytes(content * 60_000)
+        began = time.perf_counter()
+        assert sum(map(len, store._blocks(path, pytest.fail))) == 6_000_000
+        took_s.append(time.perf_counter() - began)
+    assert took_s[1] < 20 * took_s[0]
