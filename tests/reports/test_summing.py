@@ -44,7 +44,10 @@ def lines(draw, kinds=("watcher", "watcher", "watcher", "logger", "broken", "els
         "total_tokens": draw(st.integers(0, 99)),
     }
     if errors:
-        line["error_summary"] = {"total_errors": errors, "kinds": [{"cluster": draw(st.sampled_from("xy")), "count": errors, "last_seen": end.isoformat()}]}
+        kind = {"cluster": draw(st.sampled_from("xyz")), "count": errors, "last_seen": end.isoformat()}
+        kind |= {"first_seen": line.get("started_at", end.isoformat()), "sample_message": draw(st.sampled_from(("", "boom", "bang")))}
+        kind["error_category"] = draw(st.sampled_from((None, "network", "tool")))
+        line["error_summary"] = {"total_errors": errors, "kinds": [kind]}
     line["completion_status"] = draw(st.sampled_from(("success", "failed", None)))
     if draw(st.booleans()):
         line["days"] = [{"day": f"{end:%Y-%m-%d}", "tokens": {"input": 7}, "cost_usd": 0.5}, {"day": "2026-02-08", "tokens": {"output": 2}}]
@@ -58,13 +61,13 @@ def place(tmp_path_factory):
 
 
 def plain(value):
-    """The figures, without the differences that the order of additions makes, and without an order where none is promised."""
+    """The figures, without the differences that the order of additions makes. Lists in their order, as they are printed."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list):
-        return sorted((plain(one) for one in value), key=repr)
+        return [plain(one) for one in value]
     return value
 
 
