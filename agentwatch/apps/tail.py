@@ -261,7 +261,7 @@ def _tidy(value: object, hide: Callable[[str], str], depth: int = 0) -> object:
 def _tidy_field(key: str, value: object, hide: Callable[[str], str], depth: int) -> object:
     """A field, whose name may say that what it holds is secret."""
     tidy = _tidy(value, hide, depth)
-    if isinstance(tidy, str) and _may_name_secret(key):
+    if isinstance(tidy, str) and (_may_name_secret(key) if len(key) <= MOST_KEY else _SECRET_NAMES.search(key)):
         field = f'"{key}": "{tidy}"'
         return tidy if hide(field) == field else "[REDACTED]"
     return tidy

@@ -48,8 +48,7 @@ class Window(msgspec.Struct, gc=False):
         self.times.append(at)
         self.places.append(place)
         if len(self.times) > size:
-            del self.times[0], self.places[0]
-            return True
+            del self.times[:-size], self.places[:-size]
         return len(self.times) == size
 
     def within(self, width: timedelta) -> bool:

@@ -218,7 +218,7 @@ class Decoder(Speaker):
         known = msgspec.json.encode(list(memory.sessions)).decode()
         rows = msgspec.json.encode([session.row for session in memory.sessions.values()]).decode()
         about = f"SELECT id, {_CREATED}, {_UPDATED}, {columns} FROM sessions WHERE id IN"  # noqa: S608  # names from this file alone
-        messages = (f"SELECT {_MESSAGE}, {metadata} FROM messages WHERE id > ? ORDER BY id LIMIT ?", after)  # noqa: S608
+        messages = (f"SELECT {_MESSAGE}, {metadata} FROM messages WHERE rowid > ? ORDER BY rowid LIMIT ?", after)  # noqa: S608
         there = (_THERE, (rows,))
         if "usage_ledger" not in tables:
             return [(f"{about} ({_WRITING} UNION {_KNOWN})", (*after, known)), messages, there]
@@ -460,18 +460,20 @@ _COLUMNS = (
 _SECONDS = "iif(created_timestamp > 10000000000, created_timestamp / 1000, created_timestamp)"
 """A few writers have given milliseconds."""
 
+# `rowid` is what Goose's `id` is by another name. A column that only is called `id` may hold texts, behind which there is no number to go on from.
 _CREATED, _UPDATED = ("CAST(strftime('%s', created_at) AS INTEGER)", "CAST(strftime('%s', updated_at) AS INTEGER)")
-_MESSAGE = f"id, session_id, role, {_SECONDS}, CAST(strftime('%s', timestamp) AS INTEGER), content_json"
-_WRITING = "SELECT session_id FROM (SELECT session_id FROM messages WHERE id > ? ORDER BY id LIMIT ?)"
-_PAYING = "SELECT session_id FROM (SELECT session_id FROM usage_ledger WHERE id > ? ORDER BY id LIMIT ?)"
+_MESSAGE = f"rowid, session_id, role, {_SECONDS}, CAST(strftime('%s', timestamp) AS INTEGER), content_json"
+_WRITING = "SELECT session_id FROM (SELECT session_id FROM messages WHERE rowid > ? ORDER BY rowid LIMIT ?)"
+_PAYING = "SELECT session_id FROM (SELECT session_id FROM usage_ledger WHERE rowid > ? ORDER BY rowid LIMIT ?)"
 _KNOWN = "SELECT value FROM json_each(?)"
-_THERE = "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))"
-_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'"
-_HISTORY = f"SELECT coalesce(max(id), 0) FROM messages WHERE {_SECONDS} < ?"  # noqa: S608  # names from this file alone
-_SPENT_BEFORE = "SELECT coalesce(max(id), 0) FROM usage_ledger WHERE created_timestamp < ?"
+_THERE = "SELECT rowid FROM messages WHERE rowid IN (SELECT value FROM json_each(?))"
+_LAST = """
+    SELECT max(coalesce((SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'messages'), 0), coalesce((SELECT max(rowid) FROM messages), 0))"""
+_HISTORY = f"SELECT coalesce(max(rowid), 0) FROM messages WHERE {_SECONDS} < ?"  # noqa: S608  # names from this file alone
+_SPENT_BEFORE = "SELECT coalesce(max(rowid), 0) FROM usage_ledger WHERE created_timestamp < ?"
 _ENTRIES = """
-    SELECT id, session_id, created_timestamp, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_source, cost FROM usage_ledger
-    WHERE id > ? ORDER BY id LIMIT ?"""
+    SELECT rowid, session_id, created_timestamp, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_source, cost FROM usage_ledger
+    WHERE rowid > ? ORDER BY rowid LIMIT ?"""
 
 _decode_config = msgspec.json.Decoder(_Config).decode
 _decode_element = msgspec.json.Decoder(_Element).decode

@@ -26,6 +26,14 @@ BROKEN_S = 60.0
 RACY_S = 0.05
 """What was written so shortly before it was read may change once more without another time: the kernel's clock ticks every 4 ms."""
 
+MOST_STEPS = 50_000_000
+"""Of SQLite's machine, a second or two, for the questions of one look: a look through a million rows takes a tenth of that, and a view may go on for ever."""
+
+MOST_BYTES = 64 << 20
+"""The longest value that is read, as the largest document is."""
+
+_STEPS_AT_ONCE = 1_000_000
+
 FORGET_S = 86_400
 
 _READ_VERSION_AT, _WAL_MODE = 19, 2
@@ -174,7 +182,8 @@ class Databases:
         if isinstance(error, Moved):
             self.advance(reading, None)
         else:
-            self._refused(reading.document, str(error))
+            is_endless = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+            self._refused(reading.document, str(error), BROKEN_S if is_endless else RETRY_S)
 
     def cursors(self) -> list[Cursor]:
         """What is remembered of every database, those included that are gone."""
@@ -192,14 +201,14 @@ class Databases:
         now = self._clock()
         return next((database for database in self._queue if database.not_before <= now), None)
 
-    def _refused(self, database: Database, reason: str) -> None:
+    def _refused(self, database: Database, reason: str, wait_s: float) -> None:
         now = self._clock()
         if database.broken_since is None:
             database.broken_since = now
         elif now - database.broken_since > BROKEN_S and database.told != reason:
             database.told = reason
             self._tell(Fault(database.cursor.source, 0, "unreadable_database", reason))
-        database.not_before = now + RETRY_S
+        database.not_before = now + wait_s
         self._queue[database] = None
 
 
@@ -233,6 +242,9 @@ class _Asked:
     def _ask(self, how: str, questions: Sequence[tuple[str, tuple[object, ...]]]) -> list[list[tuple[Any, ...]]]:
         with closing(sqlite3.connect(f"file:{quote(self._path)}?{how}", uri=True, isolation_level=None, timeout=BUSY_MS / 1000)) as connection:
             connection.text_factory = bytes
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+            steps = iter(range(MOST_STEPS // _STEPS_AT_ONCE))
+            connection.set_progress_handler(lambda: next(steps, None) is None, _STEPS_AT_ONCE)
             connection.execute("BEGIN")
             return [connection.execute(sql, parameters).fetchall() for sql, parameters in questions]
 

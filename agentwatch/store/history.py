@@ -206,20 +206,21 @@ def files(log_dir: Path, stem: str, since: datetime | None = None) -> list[Path]
 def _blocks(path: Path, tell: Tell) -> Iterator[bytes]:
     """Whole lines, no more at a time than a processor's cache holds. A damaged archive ends where the damage begins."""
     opened: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
-    rest = b""
+    begun: list[bytes] = []
     try:
         with opened(path, "rb") as file:
             while block := file.read1(BLOCK_BYTES) if path.suffix == ".gz" else file.read(BLOCK_BYTES):
                 cut = block.rfind(b"\n") + 1
-                if cut:
-                    yield rest + block[:cut]
-                    rest = block[cut:]
-                else:
-                    rest += block
+                if not cut:
+                    begun.append(block)
+                    continue
+                yield b"".join((*begun, block[:cut]))
+                begun = [block[cut:]]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         tell(f"`{path.name}` is damaged ({error}): what stands before the damage counts")
     except OSError as error:
         tell(f"`{path.name}` cannot be read: {error.strerror or error}")
+    rest = b"".join(begun)
     if rest.strip():
         yield rest
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from agentwatch.apps import tail as app
 from agentwatch.apps.follow import Follower
 from agentwatch.settings import load
 
@@ -253,6 +254,14 @@ def test_secrets_do_not_stand_in_json_either_whatever_names_them(place, tail):
     line = tail("--json", "--since", "2h").line()
     assert secret not in line
     assert "hunter2" not in line
+
+
+def test_long_names_of_fields_say_what_is_secret_and_are_not_kept():
+    """A log may have another name of a quarter of a megabyte in each of its lines."""
+    kept = app._may_name_secret.cache_info().currsize
+    fields = app._tidy({f"{'x' * app.MOST_KEY}{number}_password": "hunter2hunter2" for number in range(9)}, app._safe)
+    assert list(fields.values()) == ["[REDACTED]"]  # all are cut to the same name
+    assert app._may_name_secret.cache_info().currsize == kept
 
 
 def test_json_of_texts_in_any_script_is_what_the_log_says(place, tail):

@@ -296,6 +296,15 @@ def test_what_agents_meet_now_and_then_is_told_when_a_loop_would_have_been():
     assert len(Bench(limits=Limits(off=frozenset({"error_loop"}))).feed("s.jsonl", *spread[:3], module=canonical).told) == 1
 
 
+def test_what_agents_met_before_does_not_hide_what_a_program_meets_now():
+    """Agents are waited for longer than programs, and of one issue only as many occurrences count as are asked for: those within the window are enough."""
+    bench = Bench(msgspec.structs.replace(REFUSED, window_s=60))
+    bench.feed("s.jsonl", *(event(3600 * n, "error", error_message="connection refused") for n in range(4)), module=canonical)
+    assert bench.told == []
+    bench.feed("worker.log", *(at(4 * 3600 + n, "connection refused") for n in range(3)))
+    assert len(bench.told) == 1
+
+
 def test_what_a_detector_did_not_tell_is_told():
     """It says less than the rule, is switched off, or is of another error."""
     severe = msgspec.structs.replace(LIMIT, severity=Severity.HIGH, threshold=3)

@@ -189,6 +189,16 @@ def test_the_look_for_hints_misses_no_secret(around, case):
     assert may_hold_secret(text.swapcase()) or not _spans(text.swapcase())
 
 
+@pytest.mark.parametrize("name", ["ap\u0130_key", "cook\u0130e: api_\u212aey", "pr\u0130vate_\u212aey", "to\u212aen", "SECRET_AP\u0130_KEY"])
+def test_the_look_for_hints_lowers_letters_as_the_rules_do(name):
+    """A dotted capital I and the sign for kelvin become an i and a k."""
+    text = f"{name}={ALNUM}"
+
+    assert _spans(text)
+    assert may_hold_secret(text)
+    assert ALNUM not in redact(text)
+
+
 def test_without_the_library_for_hints_every_rule_looks_at_every_text():
     """Where RE2 cannot be installed nothing is let through."""
     texts = [case.text for case in SECRETS.values()]

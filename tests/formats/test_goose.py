@@ -422,3 +422,28 @@ def test_a_column_may_hold_anything(value):
             database.connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = (SELECT max(rowid) FROM {table})", (value,))  # noqa: S608
     decoder = goose.Decoder(None, ORIGIN)
     decoder.read(database.ask, lambda items: [decoder.context(line) for _, _, line in items], lambda *_: None)
+
+
+@pytest.mark.parametrize("value", ["abc", b"\xff", 1.5, float("inf"), 7, None], ids=repr)
+@pytest.mark.parametrize("number", ["id", "seq"])
+def test_what_numbers_rows_may_hold_anything(number, value):
+    """A version to come may number its rows otherwise, and whoever runs commands may write into a database: each row is told once, and reading it ends."""
+    database = Database().asked().spent(1, 1).answered()
+    tables = ["messages", "usage_ledger"] if number == "id" else ["sqlite_sequence"]
+    for table in ("messages", "usage_ledger") if number == "id" else ():
+        database.connection.executescript(f"CREATE TABLE x AS SELECT * FROM {table}; DROP TABLE {table}; ALTER TABLE x RENAME TO {table}")  # noqa: S608
+    for table in tables:
+        database.connection.execute(f"UPDATE {table} SET {number} = ?", (value,))  # noqa: S608
+    for _ in range(5):
+        events, database.memory, _ = told(goose.NAME, database.ask, database.memory, ORIGIN)
+        database.events += events
+    assert sorted(database.types) == ["agent_output", "session_start", "turn_end", "usage", "user_message"]
+
+
+def test_numbers_that_nobody_keeps_count_of_are_gone_on_from():
+    """Without the table of the last numbers' rows the last row's own counts."""
+    database = Database().asked().look()
+    database.connection.execute("DELETE FROM sqlite_sequence")
+    for _ in range(3):
+        events, database.memory, rows = told(goose.NAME, database.ask, database.memory, ORIGIN)
+        assert (events, rows) == ([], 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentwatch.model import Fault
+from agentwatch.sources import databases
 from agentwatch.sources.databases import BROKEN_S, REFUSED, Databases, Moved, Wanted
 from agentwatch.sources.tree import Root
 from tests.sources.harness import eventually
@@ -167,6 +168,24 @@ def test_a_database_with_other_tables_is_told_after_a_minute(reader, path):
     for _ in range(int(BROKEN_S) + 5):
         reader.look()
     assert [(fault.kind, fault.detail) for fault in reader.faults] == [("unreadable_database", "no such table: t")]
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "interrupted"),
+        ("SELECT zeroblob(900000000) AS n", "string or blob too big"),
+    ],
+)
+def test_a_database_that_would_take_all_time_or_memory_is_given_up(reader, path, what, reason, monkeypatch):
+    """Whoever may write it may put a view in a table's place."""
+    monkeypatch.setattr(databases, "MOST_STEPS", 2_000_000)
+    with closing(sqlite3.connect(path)) as owner:
+        owner.execute(f"CREATE VIEW t AS {what}")
+    for _ in range(int(2 * BROKEN_S) + 5):
+        reader.look()
+    assert [(fault.kind, fault.detail) for fault in reader.faults] == [("unreadable_database", reason)]
+    assert reason != "interrupted" or reader.asked == 3
 
 
 WRITER = """

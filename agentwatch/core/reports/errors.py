@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 
@@ -11,6 +11,9 @@ from agentwatch.core.metrics import Row
 from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import Time
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""Stands for a time that is not known, which comes behind all others."""
 
 LEAST_SESSIONS = 10
 MORE_BY = 1.5
@@ -38,6 +41,10 @@ class Cluster(msgspec.Struct, kw_only=True):
     typical_of: dict[str, Difference]
 
 
+_Said = tuple[datetime, datetime, str]
+"""When the session ended, when the error came, and what was said."""
+
+
 class _Gathered:
     """What errors of one cluster have in common, in one pass."""
 
@@ -45,8 +52,9 @@ class _Gathered:
         self.count = self.early = self.late = 0
         self.tasks: set[str] = set()
         self.attempts: set[str] = set()
-        self.message = ""
-        self.category: str | None = None
+        self.ended = NEVER
+        self.said: _Said | None = None
+        self.kind: _Said | None = None
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.lasted: list[float] = []
@@ -58,8 +66,12 @@ class _Gathered:
         self.count += count
         self.tasks.add(one.task)
         self.attempts.add(one.attempt_id)
-        self.message = self.message or one.message
-        self.category = self.category or one.category
+        ended, first = one.ended or NEVER, one.first or NEVER
+        self.ended = min(self.ended, ended)
+        if one.message:
+            self.said = _earlier(self.said, (ended, first, one.message))
+        if one.category:
+            self.kind = _earlier(self.kind, (ended, first, one.category))
         if one.duration_ms is not None:
             self.lasted.append(one.duration_ms)
         counts = self.by_who.get(one.who)
@@ -96,7 +108,7 @@ class _Gathered:
 
 
 class Gathering:
-    """The errors of a period, added up session by session. Of a cluster the first message and category that come stand for all."""
+    """The errors of a period, added up session by session, in any order. Of a cluster the message and category of the session that ended first stand for all."""
 
     def __init__(self, period: Period) -> None:
         self._middle = period.start + (period.end - period.start) / 2
@@ -116,9 +128,9 @@ class Gathering:
             gathered.add(one, middle)
 
     def clusters(self) -> list[Cluster]:
-        """The most frequent first."""
-        made = [_cluster(name, gathered, self._executors, self._sizes) for name, gathered in self._gathered.items()]
-        return sorted(made, key=lambda cluster: -cluster.occurrences)
+        """The most frequent first, of as frequent ones that which a session had first."""
+        found = sorted(self._gathered.items(), key=lambda one: (-one[1].count, one[1].ended, one[0] if one[1].ended < NEVER else ""))
+        return [_cluster(name, gathered, self._executors, self._sizes) for name, gathered in found]
 
 
 def clusters(history: History, period: Period) -> list[Cluster]:
@@ -132,9 +144,15 @@ def clusters(history: History, period: Period) -> list[Cluster]:
     return gathering.clusters()
 
 
+def _earlier(known: _Said | None, other: _Said) -> _Said:
+    return other if known is None or (other[0] < NEVER and other < known) else known
+
+
 def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:
     complexity: Counter[str] = Counter()
     by_size = gathered.errors_by(2)
+    message = gathered.said[2] if gathered.said is not None else ""
+    told = gathered.kind[2] if gathered.kind is not None else None
     for size, count in by_size.items():
         complexity[COMPLEXITY.get(size, UNKNOWN)] += count
     return Cluster(
@@ -142,8 +160,8 @@ def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Cou
         occurrences=gathered.count,
         tasks=len(gathered.tasks),
         attempts=len(gathered.attempts),
-        category=gathered.category or (category_of(gathered.message) if gathered.message else None),
-        sample_message=gathered.message,
+        category=told or (category_of(message) if message else None),
+        sample_message=message,
         first_seen=gathered.first,
         last_seen=gathered.last,
         duration_ms_mean=mean(gathered.lasted),

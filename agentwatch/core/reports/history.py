@@ -131,7 +131,7 @@ Who = tuple[str, str, str]
 
 
 class Occurrences(msgspec.Struct, gc=False):
-    """Errors of one cluster in one session."""
+    """Errors of one cluster in one session, which `ended` then; None where nothing is known of it but the error."""
 
     cluster: str
     count: int
@@ -143,6 +143,7 @@ class Occurrences(msgspec.Struct, gc=False):
     first: Time | None = None
     last: Time | None = None
     duration_ms: float | None = None
+    ended: Time | None = None
 
 
 def occurrences(rows: Iterable[Row], lost: Iterable[LostError] = ()) -> Iterable[Occurrences]:
@@ -155,12 +156,13 @@ def occurrences(rows: Iterable[Row], lost: Iterable[LostError] = ()) -> Iterable
         who = (row.executor or UNKNOWN, row.model or UNKNOWN, size_of(row.task_title))
         for kind in summary.kinds:
             yield Occurrences(
-                kind.cluster, kind.count, attempt_id, task, who, kind.sample_message, kind.error_category, kind.first_seen, kind.last_seen, lasted_ms
+                *(kind.cluster, kind.count, attempt_id, task, who, kind.sample_message, kind.error_category, kind.first_seen, kind.last_seen),
+                *(lasted_ms, row.timestamp),
             )
         if not summary.kinds:
             category = next(iter(summary.error_categories), None)
             for name in summary.error_fingerprints:
-                yield Occurrences(name, 1, attempt_id, task, who, "", category, row.timestamp, row.timestamp, lasted_ms)
+                yield Occurrences(name, 1, attempt_id, task, who, "", category, row.timestamp, row.timestamp, lasted_ms, row.timestamp)
     for error in lost:
         task = error.task_id or error.task_title or error.attempt_id
         who = (error.executor or UNKNOWN, error.model or UNKNOWN, size_of(error.task_title))
