@@ -579,6 +579,8 @@ class _Loop:
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         self._pipeline.store(self._metrics)
+        if self._has_caught_up and not self._pipeline.engine.rows:
+            self._metrics.caught_up()
         self._keeper.refresh()
         is_first = not self._has_caught_up and not self._tailer.is_behind
         if is_first:

@@ -1,7 +1,8 @@
 """`agent-metrics.jsonl`, written beside others: one line a finished session, each once, whatever happens to the process.
 
 The logger writes lines of its own here (contract, section 1). A row that a crash made us make again has the same bytes as the one
-that stands behind the length which the checkpoint knew, and is not written twice.
+that stands behind the length which the checkpoint knew, and is not written twice. Until all those have been made again, checkpoints go on to
+know that length: the next crash may come before.
 """
 
 import errno
@@ -43,8 +44,10 @@ class MetricsLog:
         self._told: dict[str, _Told] = {}
         self._inode, self._read_to = 0, 0
         self._dirty = False
-        self._again: set[bytes] | None = None
+        self._has_caught_up = False
+        self._known = FilePosition()
         if position is not None and self._is_at(position):
+            self._known = position
             self._inode, self._read_to = position.inode, position.size
         self._again = {_digest(line) for line in self._look()}
 
@@ -80,12 +83,18 @@ class MetricsLog:
 
     def position(self) -> FilePosition:
         """To be saved with the cursors, after `sync`. Everything is unknown where there is no file."""
+        if self._again and not self._has_caught_up:
+            return self._known
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())
                 return FilePosition(stat.st_size, stat.st_ino, _marker(file.fileno(), stat.st_size))
         except OSError:
             return FilePosition()
+
+    def caught_up(self) -> None:
+        """Everything has been read again after a start, and written: what was not made again yet need not be known to the next life."""
+        self._has_caught_up = True
 
     def _is_at(self, position: FilePosition) -> bool:
         try:

@@ -52,6 +52,20 @@ def test_what_was_written_after_the_checkpoint_is_not_written_twice(path):
     assert attempts(path) == ["a", "b", "c", "d"]
 
 
+def test_a_second_crash_before_all_was_made_again_costs_nothing(path):
+    """A checkpoint is saved at the start, when nothing of what the last crash left behind was made again."""
+    first = opened(path)
+    first.write([row("a"), row("b")])
+    second = opened(path)
+    assert second.write([row("a"), row("c")]) == 1
+    third = opened(path, second.position())
+    assert third.write([row("b"), row("c"), row("d")]) == 1
+    assert attempts(path) == ["a", "b", "c", "d"]
+    third.caught_up()
+    assert third.write([row("a")]) == 0
+    assert third.position().size == path.stat().st_size
+
+
 @pytest.mark.parametrize("lose", ["checkpoint", "file", "both"])
 def test_whatever_is_lost_no_row_is_written_twice(path, lose):
     """Without a checkpoint all that stands in the file counts; a new file begins empty."""
