@@ -55,7 +55,7 @@ def collect(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, sin
 
 
 def summary(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, period: Period, progress: "Progress") -> Summary:
-    """`summarise` of what `collect` finds, without a month's sessions in memory: three times as fast where the store has them all."""
+    """`summarise` of what `collect` finds, without a month's sessions in memory."""
     gathered = _gather(loaded, environ, home, period.before.start, progress, reads_logs=True)
     return _summed(gathered, period) or summarise(_history(gathered), period)
 

@@ -1,6 +1,5 @@
 """The commands. Parses, calls an app, prints what came of it or what went wrong; everything else stands elsewhere."""
 
-import gc
 import os
 import sys
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from agentwatch.cli import notify as notify_
 from agentwatch.cli import raw as raw_
 from agentwatch.cli import reports, watching
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, report, say, say_as
+from agentwatch.cli.common import imports, load, report, say, say_as
 from agentwatch.cli.hooks import hooks_app
 from agentwatch.cli.log import log_app
 from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples, home, moment, path, since
@@ -134,11 +133,8 @@ def run(
     SIGHUP reads the settings again.
     """
     say_as(log_format)
-    gc.disable()  # as in `__main__`
-    from agentwatch.apps import daemon
-
-    gc.freeze()
-    gc.enable()
+    with imports():
+        from agentwatch.apps import daemon
     end = moment("--until", until)
     if end is not None and not once:
         raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")

@@ -1,6 +1,5 @@
 """`agentwatch mcp`: the tools for an editor's agent."""
 
-import gc
 import os
 import sys
 from enum import StrEnum
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import imports, load, say
 from agentwatch.cli.options import Config, LogDir, examples, home
 from agentwatch.errors import AgentwatchError
 
@@ -52,16 +51,13 @@ def mcp(
         return
     if sys.stdin.isatty():
         say("this speaks a protocol that editors speak; `agentwatch mcp --print-config EDITOR` says how to have one start it; Ctrl-C ends it")
-    gc.disable()  # the library makes 100,000 objects that all stay: a quarter of its time goes into looking for garbage among them
     try:
-        from agentwatch.apps.mcp import serve
+        with imports():  # 100,000 objects of the library
+            from agentwatch.apps.mcp import serve
+            from agentwatch.apps.tools import Tools
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("mcp", "mcp_types", "anyio"):
             raise
         raise AgentwatchError(f"the MCP library cannot be loaded: {error}", hint="install it with `pip install 'mcp>=2.3,<3'`") from error
-    from agentwatch.apps.tools import Tools
-
-    gc.freeze()
-    gc.enable()
     options = ("--config", os.fspath(Path(config).absolute())) if config is not None else ()
     serve(Tools(lambda: load(log_dir, config), os.environ, home(), options), say)

@@ -1,6 +1,5 @@
 """`agentwatch tail` and `agentwatch replay`: what agents do, live, and what one of them did."""
 
-import gc
 import os
 import sys
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import imports, load, say
 from agentwatch.cli.options import Config, LogDir, examples, home, since
 
 TAIL_EPILOG = examples(
@@ -57,17 +56,11 @@ def tail(
         from agentwatch.ui.screen import is_fit
 
         if is_fit():
-            gc.disable()  # as in `__main__`
-            from agentwatch.apps import live
-
-            gc.freeze()
-            gc.enable()
+            with imports():
+                from agentwatch.apps import live
             return live.run(loaded, os.environ, home(), chosen, since=begin)
-    gc.disable()  # as in `__main__`
-    from agentwatch.apps.tail import stream
-
-    gc.freeze()
-    gc.enable()
+    with imports():
+        from agentwatch.apps.tail import stream
     stream(loaded, os.environ, home(), chosen, since=begin, as_json=as_json, out=sys.stdout, report=say)
     return 0
 

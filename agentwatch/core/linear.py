@@ -30,6 +30,13 @@ def load() -> Any:
     return re2
 
 
+def _options(re2: Any, most_bytes: int) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = most_bytes
+    return options
+
+
 class Found(NamedTuple):
     """Where a pattern was found, in bytes, and its named groups, those that took no part left out."""
 
@@ -43,9 +50,7 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         re2 = load()
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = PATTERN_BYTES
+        options = _options(re2, PATTERN_BYTES)
         try:
             self._compiled: Any = re2.compile(LINES + text, options)
         except re2.error as error:
@@ -85,10 +90,7 @@ def _sets(texts: list[str], first: int) -> Iterator[tuple[int, Any]]:
     if not texts:
         return
     re2 = load()
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = SET_BYTES
-    made = re2.Set.SearchSet(options)
+    made = re2.Set.SearchSet(_options(re2, SET_BYTES))
     for text in texts:
         made.Add(text)
     try:
@@ -115,10 +117,7 @@ class Sought:
 
     def __init__(self, text: str) -> None:
         re2 = load()
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = SET_BYTES
-        self._set: Any = re2.Set.SearchSet(options)
+        self._set: Any = re2.Set.SearchSet(_options(re2, SET_BYTES))
         self._set.Add(LINES + text)
         self._set.Compile()
 
@@ -134,9 +133,7 @@ class LinePattern:
 
     def __init__(self, text: str, *, ignore_case: bool = False) -> None:
         re2 = load()
-        options = re2.Options()
-        options.log_errors = False
-        options.max_mem = PATTERN_BYTES
+        options = _options(re2, PATTERN_BYTES)
         options.never_nl = options.never_capture = True
         options.case_sensitive = not ignore_case
         Pattern(text)  # says what is wrong in the words of the pattern as it was given

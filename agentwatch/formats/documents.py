@@ -5,15 +5,15 @@ what was said of the last ones, which may still change.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from agentwatch.formats.lenient import REFUSED, fit
-from agentwatch.formats.shared import Faults, Feed, Silent, remember
-from agentwatch.model import Context, Detail, Usage
+from agentwatch.formats.shared import Fact, Faults, Feed, Silent, remember
+from agentwatch.model import Context, Detail, Event, Item, Usage
 
 WINDOW = 16
 """So many elements at the end of a document may still change. Cline fills in a request's tokens behind what came of that request: up to
@@ -65,6 +65,17 @@ class Whole(Protocol):
     def usage(self, line: bytes) -> Usage | None: ...
 
 
+class Told(NamedTuple):
+    """A fact with its time, its place and the text that it was read from."""
+
+    at: datetime
+    session: str
+    context: Context
+    fact: Fact
+    place: int
+    line: bytes
+
+
 class Speaker(Silent):
     """A decoder whose events all speak of one at a time. Subclasses set `speaker` to whom an event speaks of before they hand it out."""
 
@@ -73,9 +84,15 @@ class Speaker(Silent):
     def context(self, _line: bytes) -> Context:
         return msgspec.structs.replace(self.speaker)
 
+    def items(self, told: Iterable[Told]) -> Iterator[Item]:
+        """Their events, in the order of their times."""
+        for one in sorted(told, key=lambda one: one.at):
+            self.speaker = one.context
+            yield Event(one.at, one.session, *one.fact), one.place, one.line
+
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
-_Told = TypeVar("_Told", bound=msgspec.Struct)
+_Known = TypeVar("_Known", bound=msgspec.Struct)
 _Any = TypeVar("_Any")
 
 
@@ -87,8 +104,8 @@ class Elements(msgspec.Struct):
 
 
 def changing(
-    memory: Elements, told: dict[str, _Told], new: Callable[[], _Told], elements: Sequence[_Any], identify: Callable[[int, _Any], tuple[str, float]]
-) -> Iterator[tuple[int, _Any, _Told]]:
+    memory: Elements, told: dict[str, _Known], new: Callable[[], _Known], elements: Sequence[_Any], identify: Callable[[int, _Any], tuple[str, float]]
+) -> Iterator[tuple[int, _Any, _Known]]:
     """Yield the elements that are new or may have changed, each with its index and with what is remembered of it in `told`.
 
     `identify` gives an element's key and its time, which tells what is new where a document became shorter: what is no newer than

@@ -1,17 +1,16 @@
 """Goose's database: the elements of its messages become events, and what its ledger says was spent. Facts, traps and omissions stand in `README.md` beside this file."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from hashlib import blake2b
 from math import isfinite
 from typing import Any, NamedTuple
 
 import msgspec
 
-from agentwatch.formats.documents import Ask, Origin, Question, Speaker, as_bytes, as_int, as_text, at_s, element
+from agentwatch.formats.documents import Ask, Origin, Question, Speaker, Told, as_bytes, as_int, as_text, at_s, element
 from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, remember, text
-from agentwatch.model import MOST_TOKENS, NOTHING, Context, Data, Detail, Event, Item, Usage
+from agentwatch.model import MOST_TOKENS, NOTHING, Context, Data, Detail, Usage
 
 NAME = "goose"
 
@@ -117,17 +116,6 @@ class Memory(msgspec.Struct):
     sessions: dict[str, Session] = {}
 
 
-class _Told(NamedTuple):
-    """A fact with its time, its place and the text that it was read from."""
-
-    at: datetime
-    session: str
-    context: Context
-    fact: Fact
-    place: int
-    line: bytes
-
-
 class _Row(NamedTuple):
     """A message. `created` is its time, `written` that of its row."""
 
@@ -189,13 +177,8 @@ class Decoder(Speaker):
         if not entries:
             told += self._grown(known)
         self._forget()
-        feed(self._items(told))
+        feed(self.items(told))
         return len(messages) + len(entries[0] if entries else ())
-
-    def _items(self, told: list[_Told]) -> Iterator[Item]:
-        for one in sorted(told, key=lambda one: one.at):
-            self.speaker = one.context
-            yield Event(one.at, one.session, *one.fact), one.place, one.line
 
     def _find_place(self, ask: Ask, *, has_ledger: bool) -> None:
         """Where to go on: behind history at first, and from the start where another database lies in the place. Numbers of rows are never given again."""
@@ -224,7 +207,7 @@ class Decoder(Speaker):
             return [(f"{about} ({_WRITING} UNION {_KNOWN})", (*after, known)), messages, there]
         return [(f"{about} ({_WRITING} UNION {_PAYING})", (*after, *entries_after)), messages, there, (_ENTRIES, entries_after)]
 
-    def _opened(self, name: str, known: dict[str, _About]) -> list[_Told]:
+    def _opened(self, name: str, known: dict[str, _About]) -> list[Told]:
         """A session begins with the first that is read of it, unless it began before anything that is remembered."""
         memory = self.memory
         about = known.get(name)
@@ -241,9 +224,9 @@ class Decoder(Speaker):
             return []
         # A copy of a session has its messages with their times: what is older than the session happened in the other.
         memory.sessions[name] = Session(about.context, about.created - 1, repeats=True)
-        return [_Told(at, name, about.context, ("session_start", Detail(prompt_type="initial")), 0, b"")]
+        return [Told(at, name, about.context, ("session_start", Detail(prompt_type="initial")), 0, b"")]
 
-    def _message(self, session: Session, row: _Row, fault: Faults) -> list[_Told]:
+    def _message(self, session: Session, row: _Row, fault: Faults) -> list[Told]:
         session.row = row.id
         if row.created <= 0 or at_s(row.created) is None:
             fault(row.id, "no_time", "a message without the time of its creation")
@@ -258,7 +241,7 @@ class Decoder(Speaker):
         if row.role == "user" and row.written - row.created > _LATE_S and not any(_RESULT in bytes(raw) for raw in elements):
             session.rewritten = row.written
         is_shown = element(row.metadata, _decode_metadata, _Metadata)[1].user_visible
-        told: list[_Told] = []
+        told: list[Told] = []
         for raw in elements:
             line, said = element(raw, _decode_element, _Element)
             key = _digest(row.role, said.type, said.id or line)
@@ -269,12 +252,12 @@ class Decoder(Speaker):
             if row.created == session.newest:
                 remember(session.told, key, 1)
             facts = _facts(row, said, session, fault) if is_shown else _unseen(row, said, session)
-            told += [_Told(at, row.session, session.context, fact, row.id, line) for fact in facts if (at := at_s(_when(row, fact, session)))]
+            told += [Told(at, row.session, session.context, fact, row.id, line) for fact in facts if (at := at_s(_when(row, fact, session)))]
         if is_shown and told and told[-1].fact[0] == "agent_output":
             told.append(told[-1]._replace(fact=("turn_end", Detail(reason="answered"))))
         return told
 
-    def _spent(self, entry: tuple[Any, ...], known: dict[str, _About]) -> list[_Told]:
+    def _spent(self, entry: tuple[Any, ...], known: dict[str, _About]) -> list[Told]:
         """What one request cost. What an older version counted without a ledger is carried into it once: it was told, or is history."""
         self.memory.entry, name = as_int(entry[0]), as_text(entry[1])
         at, model, source = at_s(as_int(entry[2])), as_text(entry[3]) or None, as_text(entry[8])
@@ -284,9 +267,9 @@ class Decoder(Speaker):
         usage, cost = _usage(*entry[4:8]), _usd(entry[9])
         line = msgspec.json.encode({"model": model, "input_tokens": as_int(entry[4]), "output_tokens": as_int(entry[5]), "cost": cost})
         fact: Fact = ("usage", Data(usage=usage, cost_usd=cost, model=model))
-        return [*started, _Told(at, name, self.memory.sessions[name].context, fact, self.memory.entry, line)]
+        return [*started, Told(at, name, self.memory.sessions[name].context, fact, self.memory.entry, line)]
 
-    def _grown(self, known: dict[str, _About]) -> Iterator[_Told]:
+    def _grown(self, known: dict[str, _About]) -> Iterator[Told]:
         """What the totals of sessions have grown by, in versions without a ledger."""
         for name, session in self.memory.sessions.items():
             about = known.get(name)
@@ -298,7 +281,7 @@ class Decoder(Speaker):
             session.usage, session.cost = about.usage, about.cost or 0
             if grown.total or cost:
                 fact: Fact = ("usage", Data(usage=grown, cost_usd=cost, model=about.context.model))
-                yield _Told(at, name, about.context, fact, session.row, b"")
+                yield Told(at, name, about.context, fact, session.row, b"")
 
     def _forget(self) -> None:
         memory = self.memory

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, as_bytes, as_int, as_text, at_ms, changing, element, parsed
+from agentwatch.formats.documents import Ask, Elements, Origin, Speaker, Told, as_bytes, as_int, as_text, at_ms, changing, element, parsed
 from agentwatch.formats.lenient import REFUSED, kind_of
 from agentwatch.formats.shared import NO_USAGE, Fact, Faults, Feed, growth, is_empty, plus, text
 from agentwatch.model import NOTHING, Context, Data, Detail, Event, Item, Usage
@@ -159,17 +159,6 @@ class ExportMemory(Elements):
     is_begun: bool = False
 
 
-class _Told(NamedTuple):
-    """A fact with its time, its place and the text that it was read from."""
-
-    at: datetime
-    session: str
-    context: Context
-    fact: Fact
-    place: int
-    line: bytes
-
-
 class _Row(NamedTuple):
     row: int
     id: str
@@ -207,7 +196,7 @@ class Decoder(Speaker):
             [(_SESSIONS, after), (_NEW_MESSAGES, after), (_NEW_PARTS, after), (_OLD_MESSAGES, of_live), (_OLD_PARTS, of_live)]
         )
         known = {as_text(row[0]): (as_text(row[1]), as_text(row[2]) or None, as_int(row[3]), row[4]) for row in sessions}
-        told: list[_Told] = []
+        told: list[Told] = []
         of_message: dict[str, list[tuple[str, bytes]]] = {}
         for part, message, updated, data in (*parts, *old_parts):
             memory.seen = max(memory.seen, as_int(updated))
@@ -225,13 +214,8 @@ class Decoder(Speaker):
             if name in live:
                 told += self._parts(live[name], name, live[name].messages[name], changed, fault)
         self._forget()
-        feed(self._items(told))
+        feed(self.items(told))
         return len(messages)
-
-    def _items(self, told: list[_Told]) -> Iterator[Item]:
-        for one in sorted(told, key=lambda one: one.at):
-            self.speaker = one.context
-            yield Event(one.at, one.session, *one.fact), one.place, one.line
 
     def _find_place(self, ask: Ask) -> None:
         """Where to go on: rows are numbered anew when their table is packed, and the numbers of deleted ones are given again."""
@@ -251,7 +235,7 @@ class Decoder(Speaker):
             if not same or as_text(same[0][0]) != memory.id:
                 memory.row = moved[0][0] if moved else older[0][0]
 
-    def _opened(self, row: _Row, known: dict[str, tuple[str, str | None, int, int]], fault: Faults) -> list[_Told]:
+    def _opened(self, row: _Row, known: dict[str, tuple[str, str | None, int, int]], fault: Faults) -> list[Told]:
         """A session's first message begins it."""
         memory = self.memory
         session = memory.sessions.pop(row.session, None)
@@ -263,9 +247,9 @@ class Decoder(Speaker):
         at = at_ms(created)
         if not is_new or at is None:
             return []
-        return [_Told(at, row.session, session.context, ("session_start", Detail(prompt_type="initial")), row.row, row.data)]
+        return [Told(at, row.session, session.context, ("session_start", Detail(prompt_type="initial")), row.row, row.data)]
 
-    def _message(self, session: Session, row: _Row, parts: list[tuple[str, bytes]], fault: Faults) -> list[_Told]:
+    def _message(self, session: Session, row: _Row, parts: list[tuple[str, bytes]], fault: Faults) -> list[Told]:
         try:
             info = _decode_info(row.data)
         except REFUSED:
@@ -279,11 +263,11 @@ class Decoder(Speaker):
         state.row = row.row
         session.context.model = info.model_id or session.context.model
         facts = _tell(info, [(name, *element(data, _decode_part, _Part)) for name, data in parts], state, row.data, fault)
-        return [_Told(at, session.context.session_id or "", session.context, fact, state.row, line) for at, fact, line in facts]
+        return [Told(at, session.context.session_id or "", session.context, fact, state.row, line) for at, fact, line in facts]
 
-    def _parts(self, session: Session, name: str, state: Message, parts: list[tuple[str, bytes]], fault: Faults) -> list[_Told]:
+    def _parts(self, session: Session, name: str, state: Message, parts: list[tuple[str, bytes]], fault: Faults) -> list[Told]:
         facts = _tell_parts([(part, *element(data, _decode_part, _Part)) for part, data in parts], state, fault)
-        return [_Told(at, session.context.session_id or "", session.context, fact, state.row, line) for at, fact, line in facts]
+        return [Told(at, session.context.session_id or "", session.context, fact, state.row, line) for at, fact, line in facts]
 
     def _forget(self) -> None:
         sessions = self.memory.sessions

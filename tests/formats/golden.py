@@ -13,7 +13,7 @@ import msgspec
 
 from agentwatch.formats.registry import CONTAINERS, FORMATS
 from tests.formats.harness import GOLDEN, decoded, lines_of
-from tests.formats.wholes import NO_MEMORY, ORIGIN, told
+from tests.formats.wholes import NO_MEMORY, ORIGIN, asked, told
 
 SOURCES = {
     "kimi": "sessions/wd_app_1/session_1/agents/main/wire.jsonl",
@@ -90,11 +90,10 @@ class Sample:
 
     def _database(self, statements, looks):
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            connection.text_factory = bytes
             tables = sum(statement.startswith("CREATE") for statement in statements)
 
             def ask(questions):
-                return [connection.execute(sql, parameters).fetchall() for sql, parameters in questions]
+                return asked(connection, questions)
 
             events, memory, start = [], NO_MEMORY, 0
             for look in (max(look, tables) for look in looks):

@@ -2,7 +2,6 @@
 
 import json
 import random
-import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from agentwatch.formats import goose, places
 from agentwatch.formats.documents import Origin
 from tests.formats.harness import JSON_VALUES, of_type, types, usages
-from tests.formats.wholes import LONG_AGO, NO_MEMORY, alike, faults, told
+from tests.formats.wholes import LONG_AGO, Watched, alike, faults, told
 
 ORIGIN = Origin("sessions/sessions.db", datetime(2026, 2, 9, tzinfo=UTC), LONG_AGO)
 NOW = 1_770_624_000
@@ -44,33 +43,14 @@ SUMMARY = ("user", [{"type": "text", "text": "They talked."}], False)
 CONTINUED = ("assistant", [{"type": "text", "text": "Your context was compacted. The previous message contains a summary of the conversation so far."}], False)
 
 
-class Database:
-    """A database and its reader, each look of which is a new decoder's; `events` are all that were told. Each message is written a second after the last."""
+class Database(Watched):
+    """Each message is written a second after the last."""
 
     def __init__(self, version=15):
+        super().__init__(goose.NAME, ORIGIN)
         self.version = version
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript(SCHEMAS[version])
-        self.memory = NO_MEMORY
-        self.events = []
         self.clock = NOW
-
-    def __del__(self):
-        self.connection.close()
-
-    def ask(self, questions):
-        self.connection.text_factory = bytes
-        try:
-            return [self.connection.execute(sql, parameters).fetchall() for sql, parameters in questions]
-        finally:
-            self.connection.text_factory = str
-
-    def look(self, origin=ORIGIN):
-        while True:
-            events, self.memory, rows = told(goose.NAME, self.ask, self.memory, origin)
-            self.events += events
-            if not rows:
-                return self
 
     def session(self, name="s", parent=None):
         known = self.connection.execute("SELECT 1 FROM sessions WHERE id = ?", (name,)).fetchone()

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-import sqlite3
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from agentwatch.formats import opencode
 from agentwatch.formats.documents import Origin
 from tests.formats.harness import CORPUS, JSON_VALUES, of_type, types, usages
-from tests.formats.wholes import LONG_AGO, NO_MEMORY, alike, faults, told
+from tests.formats.wholes import LONG_AGO, Watched, alike, faults
 
 ORIGIN = Origin("opencode/opencode.db", datetime(2026, 2, 9, tzinfo=UTC), LONG_AGO)
 SCHEMA = """
@@ -25,33 +24,14 @@ NOW = 1_770_624_000_000
 LATER = NOW + 3_600_000
 
 
-class Database:
-    """A database and its reader, each look of which is a new decoder's; `events` are all that were told."""
+class Database(Watched):
+    """Sessions, messages and parts of OpenCode."""
 
     def __init__(self, path=None):
-        self.connection = sqlite3.connect(path or ":memory:", isolation_level=None)
+        super().__init__(opencode.NAME, ORIGIN, path or ":memory:")
         if path is None:
             self.connection.executescript(SCHEMA)
-        self.memory = NO_MEMORY
-        self.events = []
         self.clock = NOW
-
-    def __del__(self):
-        self.connection.close()
-
-    def ask(self, questions):
-        self.connection.text_factory = bytes
-        try:
-            return [self.connection.execute(sql, parameters).fetchall() for sql, parameters in questions]
-        finally:
-            self.connection.text_factory = str
-
-    def look(self, origin=ORIGIN):
-        while True:
-            events, self.memory, rows = told(opencode.NAME, self.ask, self.memory, origin)
-            self.events += events
-            if not rows:
-                return self
 
     def session(self, name="ses_1", parent=None):
         self.connection.execute("INSERT OR IGNORE INTO session VALUES (?, ?, '/project', ?, ?)", (name, parent, self.clock, self.clock))

@@ -1,6 +1,7 @@
 """What the tests of documents, folders and databases do alike: decode, restart between states, break a document."""
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 
 import msgspec
@@ -30,6 +31,39 @@ def told(name, said, memory=NO_MEMORY, origin=ORIGIN):
 
     understood = decoder.read(said, feed, lambda at, kind, detail: events.append({"offset": at, "fault": kind}))
     return events, msgspec.Raw(msgspec.json.encode(decoder.memory)), understood
+
+
+def asked(connection, questions):
+    """What a database answers, its texts as bytes."""
+    factory, connection.text_factory = connection.text_factory, bytes
+    try:
+        return [connection.execute(sql, parameters).fetchall() for sql, parameters in questions]
+    finally:
+        connection.text_factory = factory
+
+
+class Watched:
+    """A database and its reader, each look of which is a new decoder's; `events` are all that were told."""
+
+    def __init__(self, name, origin, path=":memory:"):
+        self.name = name
+        self.origin = origin
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.memory = NO_MEMORY
+        self.events = []
+
+    def __del__(self):
+        self.connection.close()
+
+    def ask(self, questions):
+        return asked(self.connection, questions)
+
+    def look(self, origin=None):
+        while True:
+            events, self.memory, rows = told(self.name, self.ask, self.memory, origin or self.origin)
+            self.events += events
+            if not rows:
+                return self
 
 
 def rewritten(name, states, origin=ORIGIN):
