@@ -18,6 +18,7 @@ from agentwatch.core.reports.summary import Summary, Summing, summarise
 from agentwatch.core.snapshot import Snapshot, live_rows
 from agentwatch.formats import PROGRAMS
 from agentwatch.store import history as store
+from agentwatch.store.parts import Kept, Parts
 
 if TYPE_CHECKING:
     from agentwatch.apps import scan
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agentwatch.settings import Loaded
 
 MANIFEST = "history.json"
+_NO_BLOCK = store.Block("", b"")
 
 
 class Covered(msgspec.Struct):
@@ -93,25 +95,41 @@ def _history(gathered: _Gathered) -> History:
 
 def _summed(gathered: _Gathered, period: Period) -> Summary | None:
     """The summary, where every row tells its errors; the logger's copies of errors need the rows in memory."""
-    counted = Counter(attempt_id for names in store.attempts(gathered.lines) for attempt_id in names)
-    counted.update(row.attempt_id for row in gathered.beside)
+    parts = Parts(gathered.log_dir / STATE_DIR)
+    blocks = [(block, parts.get(block.lines)) for block in gathered.lines]
+    counted = Counter(row.attempt_id for row in gathered.beside)
+    for block, kept in blocks:
+        counted.update(kept.names() if kept is not None else store.attempts(block))
     # An attempt may have several rows, of which some replace and some continue others: what has only one needs no look at the rest.
     several = {attempt_id for attempt_id, rows in counted.items() if rows > 1}
     summing = Summing(period, gathered.running)
-    problems = list(gathered.problems)
     apart: list[Row] = []
-    is_any = False
-    for rows in chain(store.understood(gathered.lines, problems.append), [gathered.beside]):
+    unread: list[tuple[store.Block, bool]] = []
+    for block, kept in blocks:
+        is_sound = kept is not None and several.isdisjoint(kept.attempts)
+        if kept is not None and is_sound and (kept.part is None or summing.take(kept.part)):
+            apart += kept.apart
+        else:
+            unread.append((block, is_sound))
+    problems = list(gathered.problems)
+    read = zip(unread, store.understood((block for block, _ in unread), problems.append), strict=True)
+    is_any = len(unread) < len(blocks)
+    for (block, is_kept), rows in chain(read, [((_NO_BLOCK, True), gathered.beside)]):
         alone = [row for row in rows if row.attempt_id not in several]
         if not all(map(_tells_errors, alone)):
             return None
+        rest = [row for row in rows if row.attempt_id in several]
+        # The last block still grows; a line that was not understood is told each time.
+        if not is_kept and block is not gathered.lines[-1] and len(rows) == block.lines.count(b"\n"):
+            parts.put(block.lines, Kept.of(alone, rest))
         summing.add(alone)
-        apart += [row for row in rows if row.attempt_id in several]
+        apart += rest
         is_any = is_any or bool(rows)
     joined = sessions(apart)
     if not (is_any and all(map(_tells_errors, joined))):
         return None
     summing.add(joined)
+    parts.save()
     return summing.told((), _alerts(gathered.log_dir, gathered.since), problems)
 
 

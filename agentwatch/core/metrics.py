@@ -285,13 +285,14 @@ def _errors(session: Session) -> ErrorSummary:
             found[cluster] = ErrorKind(cluster, kind.count, safe(kind.sample, SAMPLE), category, kind.first_at, kind.last_at)
             continue
         known.count += kind.count
-        known.first_seen = min(_times(known.first_seen, kind.first_at), default=None)
-        known.last_seen = max(_times(known.last_seen, kind.last_at), default=None)
+        known.first_seen = min(known_times(known.first_seen, kind.first_at), default=None)
+        known.last_seen = max(known_times(known.last_seen, kind.last_at), default=None)
     categories = dict.fromkeys(kind.error_category for kind in found.values() if kind.error_category)
     return ErrorSummary(session.errors, list(categories), [_label(name) for name in kinds], list(found.values()))
 
 
-def _times(*times: datetime | None) -> Iterable[datetime]:
+def known_times(*times: datetime | None) -> Iterable[datetime]:
+    """Those that are known."""
     return [at for at in times if at is not None]
 
 
@@ -392,7 +393,7 @@ def _sum_errors(one: ErrorSummary, two: ErrorSummary) -> ErrorSummary:
         known = kinds.setdefault(kind.cluster, kind)
         if known is not kind:
             known.count += kind.count
-            known.last_seen = max(_times(known.last_seen, kind.last_seen), default=None)
+            known.last_seen = max(known_times(known.last_seen, kind.last_seen), default=None)
     return ErrorSummary(
         one.total_errors + two.total_errors,
         list(dict.fromkeys([*one.error_categories, *two.error_categories])),

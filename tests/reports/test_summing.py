@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from agentwatch import settings
 from agentwatch.apps import history
-from agentwatch.core.metrics import Metrics, Row
+from agentwatch.core.metrics import ErrorKind, ErrorSummary, Metrics, Row
 from agentwatch.core.reports.history import last_days
 from agentwatch.core.reports.summary import summarise
 from agentwatch.store import history as store
+from agentwatch.store import parts
 
 NOW = datetime(2026, 2, 9, 12, tzinfo=UTC)
 PERIOD = last_days(2, NOW, is_now=True)
@@ -57,7 +58,12 @@ def lines(draw, kinds=("watcher", "watcher", "watcher", "logger", "broken", "els
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("summing")
+    """A log directory with a state directory, so that blocks are remembered; they are small, so that there are some."""
+    directory = tmp_path_factory.mktemp("summing")
+    (directory / ".agentwatch").mkdir(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "BLOCK_BYTES", 1 << 10)
+        yield directory
 
 
 def plain(value):
@@ -71,21 +77,31 @@ def plain(value):
     return value
 
 
-def both(directory: Path):
-    """The summary line by line, and of all sessions at once."""
-    loaded = settings.load(cwd=directory, environ={"AGENTWATCH_SOURCES": "none"}, home=directory, flags={"logs.dir": directory})
-    asked = (loaded, {"AGENTWATCH_SOURCES": "none"}, directory)
-    known = history.collect(*asked, PERIOD.before.start, lambda *_: None)
-    return history.summary(*asked, PERIOD, lambda *_: None), summarise(known, PERIOD)
+def asked(directory: Path):
+    environ = {"AGENTWATCH_SOURCES": "none"}
+    return settings.load(cwd=directory, environ=environ, home=directory, flags={"logs.dir": directory}), environ, directory
 
 
-@given(st.lists(lines(), max_size=40), st.lists(lines(("old",)), max_size=2), st.integers(0, 40))
-def test_it_is_the_same_summary(place, written, old, rotated):
-    """Whatever was replaced, continued, told twice, logged beside, rotated, of another clock or damaged, and where a line does not tell its errors."""
+def both(directory: Path, period=PERIOD):
+    """The summary block by block, and of all sessions at once, as they are printed."""
+    known = history.collect(*asked(directory), period.before.start, lambda *_: None)
+    return plain(msgspec.to_builtins(summary(directory, period))), plain(msgspec.to_builtins(summarise(known, period)))
+
+
+def summary(directory: Path, period=PERIOD):
+    return history.summary(*asked(directory), period, lambda *_: None)
+
+
+@given(st.lists(lines(), max_size=40), st.lists(lines(("old",)), max_size=2), st.integers(0, 40), st.integers(0, 40), st.sampled_from((0.5, 2, 30)))
+def test_it_is_the_same_summary(place, written, old, rotated, seen, days):
+    """Whatever was replaced, continued, told twice, logged beside, rotated, of another clock or damaged, and where a line does not tell its errors.
+
+    And whatever was remembered when less was written, of this period or another.
+    """
     written = written + old
+    (place / ".agentwatch" / parts.NAME).unlink(missing_ok=True)
     (place / "archive").mkdir(exist_ok=True)
     (place / "archive" / "agent-metrics-2026-01.jsonl.gz").write_bytes(gzip.compress(b"".join(line + b"\n" for line in written[:rotated])))
-    (place / "agent-metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in written[rotated:]))
     (place / "agent-errors.jsonl").write_text(
         "".join(json.dumps({"timestamp": NOW.isoformat(), "attempt_id": one, "event_type": "error", "data": {"error_message": "boom"}}) + "\n" for one in "az")
     )
@@ -95,8 +111,11 @@ def test_it_is_the_same_summary(place, written, old, rotated):
             for one in "ab"
         )
     )
-    one, other = both(place)
-    assert plain(msgspec.to_builtins(one)) == plain(msgspec.to_builtins(other))
+    for lines in (written[rotated:][:seen], written[rotated:]):
+        (place / "agent-metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+        for period in (last_days(days, NOW, is_now=True), PERIOD):
+            one, other = both(place, period)
+            assert one == other
 
 
 def test_sessions_that_are_alone_are_not_kept_in_memory(tmp_path, monkeypatch):
@@ -105,8 +124,7 @@ def test_sessions_that_are_alone_are_not_kept_in_memory(tmp_path, monkeypatch):
     (tmp_path / "agent-metrics.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     joined = []
     monkeypatch.setattr(history, "sessions", lambda rows: joined.append([row.attempt_id for row in rows]) or list(rows)[-1:])
-    loaded = settings.load(cwd=tmp_path, environ={"AGENTWATCH_SOURCES": "none"}, home=tmp_path, flags={"logs.dir": tmp_path})
-    found = history.summary(loaded, {"AGENTWATCH_SOURCES": "none"}, tmp_path, PERIOD, lambda *_: None)
+    found = summary(tmp_path)
     assert joined == [["a", "a"]]
     assert found.sessions.total == 3
 
@@ -114,7 +132,7 @@ def test_sessions_that_are_alone_are_not_kept_in_memory(tmp_path, monkeypatch):
 def test_the_attempts_of_a_block_are_those_of_its_rows():
     """A line that the quick look cannot read is read as the rows are."""
     blocks = [store.Block("x", b'{"attempt_id":"a"}\n{"attempt_id":"b","timestamp":"2026-02-09T12:00:00Z","metrics":{}}\n'), store.Block("y", b"not JSON\n")]
-    assert list(store.attempts(blocks)) == [["a", "b"], []]
+    assert [store.attempts(block) for block in blocks] == [["a", "b"], []]
 
 
 def test_a_line_without_end_costs_no_more_than_lines(tmp_path, monkeypatch):
@@ -128,3 +146,121 @@ def test_a_line_without_end_costs_no_more_than_lines(tmp_path, monkeypatch):
         assert sum(map(len, store._blocks(path, pytest.fail))) == 6_000_000
         took_s.append(time.perf_counter() - began)
     assert took_s[1] < 20 * took_s[0]
+
+
+@pytest.fixture
+def month(tmp_path, monkeypatch):
+    """A store of several blocks, of which a first summary has been made."""
+    monkeypatch.setattr(store, "BLOCK_BYTES", 1 << 10)
+    (tmp_path / ".agentwatch").mkdir(0o700)
+    for number in range(33):
+        at = NOW - timedelta(minutes=number)
+        errors = ErrorSummary(1, kinds=[ErrorKind("x", 1, "boom", first_seen=at, last_seen=at)])
+        add(tmp_path, [Row(timestamp=at, attempt_id=f"ve-{number}", started_at=at, metrics=Metrics(errors=1), error_summary=errors)])
+    assert summary(tmp_path).sessions.total == 33
+    return tmp_path
+
+
+def add(directory: Path, rows):
+    with (directory / "agent-metrics.jsonl").open("ab") as file:
+        file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def blocks(directory: Path) -> int:
+    return len(store.blocks(directory, None, pytest.fail))
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The blocks that were decoded line by line."""
+    found: list[int] = []
+    understood = store.understood
+
+    def noted(blocks, tell):
+        blocks = list(blocks)
+        found.append(len(blocks))
+        return understood(blocks, tell)
+
+    monkeypatch.setattr(store, "understood", noted)
+    return found
+
+
+def test_what_was_added_up_once_is_not_decoded_again(month, decoded):
+    """But for the last block, which grows."""
+    assert summary(month).sessions.total == 33
+    assert decoded == [1]
+    add(month, [Row(timestamp=NOW, attempt_id="new", started_at=NOW, metrics=Metrics())])
+    assert summary(month).sessions.total == 34
+    assert decoded == [1, 1]
+
+
+def test_a_session_that_goes_on_takes_its_place_again(month, decoded):
+    """Its block is decoded once, and remembered without it."""
+    add(month, [Row(timestamp=NOW, attempt_id="ve-1", started_at=NOW - timedelta(minutes=1), format="canonical", metrics=Metrics(errors=5))])
+    for _ in range(2):
+        one, other = both(month)
+        assert one == other
+    assert one["sessions"]["total"] == 33
+    assert one["errors"]["total"] == 32 + 5
+    assert [number for number in decoded if number < blocks(month)] == [2, 1]  # the others are those of all sessions at once
+
+
+def test_a_boundary_within_a_block_is_kept(month):
+    """A period that ends, begins or has its middle between the sessions of one block counts each on its side."""
+    for minutes in range(0, 40, 3):
+        period = last_days(10 / 1440, NOW - timedelta(minutes=minutes), is_now=False)
+        one, other = both(month, period)
+        assert one == other
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 5000, None], ids=["empty", "short", "zeros", "a byte"])
+def test_a_damaged_memory_is_none(month, damage, decoded):
+    """It is made again."""
+    kept = month / ".agentwatch" / parts.NAME
+    sound = kept.read_bytes()
+    kept.write_bytes(sound[:200] + bytes([sound[200] ^ 1]) + sound[201:] if damage is None else damage)
+    assert summary(month).sessions.total == 33
+    assert decoded == [blocks(month)]
+    assert kept.read_bytes() == sound
+
+
+def test_what_another_version_remembered_is_not_believed(month, decoded, monkeypatch):
+    """It may have counted otherwise."""
+    monkeypatch.setattr(parts, "_MADE_BY", b"another".ljust(32))
+    assert summary(month).sessions.total == 33
+    assert decoded == [blocks(month)]
+
+
+@pytest.mark.parametrize("state", ["open to all", "a link", "none"])
+def test_nothing_is_believed_or_left_where_others_write(month, state, decoded, tmp_path_factory):
+    """Whoever can write to the state directory could tell any figures; who has none gets none made."""
+    own = month / ".agentwatch"
+    if state == "open to all":
+        own.chmod(0o777)
+    else:
+        elsewhere = tmp_path_factory.mktemp("elsewhere") / "state"
+        own.rename(elsewhere)
+        if state == "a link":
+            own.symlink_to(elsewhere)
+    (own / parts.NAME).unlink(missing_ok=True)
+    for _ in range(2):
+        assert summary(month).sessions.total == 33
+    assert decoded == 2 * [blocks(month)]
+    assert not (own / parts.NAME).exists()
+
+
+def test_a_line_that_is_no_session_is_told_each_time(month):
+    """A block that has one is not remembered."""
+    path = month / "agent-metrics.jsonl"
+    path.write_bytes(b'{"attempt_id":"a"}\n' + path.read_bytes())
+    told = [summary(month).problems for _ in range(2)]
+    assert told[0] == told[1] == ["`agent-metrics.jsonl`: 1 line is no session, and not counted"]
+
+
+def test_no_more_is_remembered_than_is_promised(month, monkeypatch):
+    """The parts that were used last stay."""
+    monkeypatch.setattr(parts, "MOST_PARTS", 2)
+    add(month, [Row(timestamp=NOW, attempt_id=f"new-{number}", started_at=NOW, metrics=Metrics()) for number in range(9)])
+    assert summary(month).sessions.total == 42
+    assert len(parts.Parts(month / ".agentwatch")._kept) == 2
+    assert summary(month).sessions.total == 42

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime
 import msgspec
 
 from agentwatch.core.categories import category_of
-from agentwatch.core.metrics import Row
+from agentwatch.core.metrics import Row, known_times
 from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
-from agentwatch.model import Time
+from agentwatch.model import EPOCH, Time
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """Stands for a time that is not known, which comes behind all others."""
@@ -41,25 +41,31 @@ class Cluster(msgspec.Struct, kw_only=True):
     typical_of: dict[str, Difference]
 
 
-_Said = tuple[datetime, datetime, str]
+_Said = tuple[Time, Time, str]
 """When the session ended, when the error came, and what was said."""
 
 
-class _Gathered:
-    """What errors of one cluster have in common, in one pass."""
+class _Gathered(msgspec.Struct, gc=False):
+    """What errors of one cluster have in common, in one pass. `last` is the latest of when sessions had it last, `least_last` the earliest of them.
 
-    def __init__(self) -> None:
-        self.count = self.early = self.late = 0
-        self.tasks: set[str] = set()
-        self.attempts: set[str] = set()
-        self.ended = NEVER
-        self.said: _Said | None = None
-        self.kind: _Said | None = None
-        self.first: datetime | None = None
-        self.last: datetime | None = None
-        self.lasted: list[float] = []
-        self.by_who: dict[Who, list[int]] = {}
-        self.days: dict[int, int] = {}
+    `more_attempts` are those of parts, which no other part and no session has.
+    """
+
+    count: int = 0
+    early: int = 0
+    late: int = 0
+    tasks: set[str] = set()
+    attempts: set[str] = set()
+    more_attempts: int = 0
+    ended: Time = NEVER
+    said: _Said | None = None
+    kind: _Said | None = None
+    first: Time | None = None
+    last: Time | None = None
+    least_last: Time | None = None
+    lasted: list[float] = []
+    by_who: dict[Who, list[int]] = {}
+    days: dict[int, int] = {}
 
     def add(self, one: Occurrences, middle: datetime) -> None:
         count = one.count
@@ -85,12 +91,36 @@ class _Gathered:
         if one.last is not None:
             if self.last is None or one.last > self.last:
                 self.last = one.last
+            if self.least_last is None or one.last < self.least_last:
+                self.least_last = one.last
             day = one.last.toordinal()
             self.days[day] = self.days.get(day, 0) + count
             if one.last >= middle:
                 self.late += count
             else:
                 self.early += count
+
+    def take(self, other: "_Gathered", *, is_early: bool) -> None:
+        """As many `add`, of a part whose attempts are its own."""
+        self.count += other.count
+        if is_early:
+            self.early += other.early + other.late
+        else:
+            self.late += other.early + other.late
+        self.tasks |= other.tasks
+        self.more_attempts += len(other.attempts)
+        self.ended = min(self.ended, other.ended)
+        self.said = _earlier(self.said, other.said)
+        self.kind = _earlier(self.kind, other.kind)
+        self.lasted += other.lasted
+        for who, (errors, sessions) in other.by_who.items():
+            counts = self.by_who.setdefault(who, [0, 0])
+            counts[0] += errors
+            counts[1] += sessions
+        self.first = min(known_times(self.first, other.first), default=None)
+        self.last = max(known_times(self.last, other.last), default=None)
+        for day, count in other.days.items():
+            self.days[day] = self.days.get(day, 0) + count
 
     def errors_by(self, part: int) -> dict[str, int]:
         """How many errors, by the executor (0), model (1) or task size (2)."""
@@ -107,30 +137,57 @@ class _Gathered:
         return found
 
 
-class Gathering:
-    """The errors of a period, added up session by session, in any order. Of a cluster the message and category of the session that ended first stand for all."""
+class Gathering(msgspec.Struct, gc=False):
+    """The errors of a period, added up session by session, in any order. Of a cluster the message and category of the session that ended first stand for all.
 
-    def __init__(self, period: Period) -> None:
-        self._middle = period.start + (period.end - period.start) / 2
-        self._gathered: dict[str, _Gathered] = {}
-        self._executors: Counter[str] = Counter()
-        self._sizes: Counter[str] = Counter()
+    `middle` is that of the period; what is to be taken into others needs none.
+    """
+
+    middle: Time = EPOCH
+    gathered: dict[str, _Gathered] = {}
+    executors: dict[str, int] = {}
+    sizes: dict[str, int] = {}
 
     def add(self, rows: Sequence[Row], lost: Iterable[LostError] = ()) -> None:
         """Sessions of the period, and errors of which no session is known."""
-        self._executors.update([row.executor or UNKNOWN for row in rows])
-        self._sizes.update([size_of(row.task_title) for row in rows])
-        found, middle = self._gathered, self._middle
+        for row in rows:
+            _count(self.executors, row.executor or UNKNOWN)
+            _count(self.sizes, size_of(row.task_title))
+        found, middle = self.gathered, self.middle
         for one in occurrences(rows, lost):
             gathered = found.get(one.cluster)
             if gathered is None:
                 gathered = found[one.cluster] = _Gathered()
             gathered.add(one, middle)
 
+    def take(self, part: "Gathering") -> bool:
+        """What was gathered of attempts that occur nowhere else. False, and nothing taken, where some of it lies before the middle of the period and some behind."""
+        is_early = part.lies_before(self.middle)
+        if is_early is None:
+            return False
+        for name, count in part.executors.items():
+            _count(self.executors, name, count)
+        for name, count in part.sizes.items():
+            _count(self.sizes, name, count)
+        for name, other in part.gathered.items():
+            gathered = self.gathered.get(name)
+            if gathered is None:
+                gathered = self.gathered[name] = _Gathered()
+            gathered.take(other, is_early=is_early)
+        return True
+
+    def lies_before(self, middle: datetime) -> bool | None:
+        """Whether all errors came before then; None where some did."""
+        found = list(self.gathered.values())
+        if all(one.last is None or one.last < middle for one in found):
+            return True
+        return False if all(one.least_last is None or one.least_last >= middle for one in found) else None
+
     def clusters(self) -> list[Cluster]:
         """The most frequent first, of as frequent ones that which a session had first."""
-        found = sorted(self._gathered.items(), key=lambda one: (-one[1].count, one[1].ended, one[0] if one[1].ended < NEVER else ""))
-        return [_cluster(name, gathered, self._executors, self._sizes) for name, gathered in found]
+        found = sorted(self.gathered.items(), key=lambda one: (-one[1].count, one[1].ended, one[0] if one[1].ended < NEVER else ""))
+        executors, sizes = Counter(self.executors), Counter(self.sizes)
+        return [_cluster(name, gathered, executors, sizes) for name, gathered in found]
 
 
 def clusters(history: History, period: Period) -> list[Cluster]:
@@ -139,13 +196,24 @@ def clusters(history: History, period: Period) -> list[Cluster]:
     `typical_of` names the executors and task sizes that have these errors in a greater share of their sessions than the others, where
     that is more than noise. Sessions, not errors, are compared: errors come in bursts.
     """
-    gathering = Gathering(period)
+    gathering = Gathering(middle_of(period))
     gathering.add(history.rows, history.errors)
     return gathering.clusters()
 
 
-def _earlier(known: _Said | None, other: _Said) -> _Said:
-    return other if known is None or (other[0] < NEVER and other < known) else known
+def middle_of(period: Period) -> datetime:
+    """What comes from then on is of its second half."""
+    return period.start + (period.end - period.start) / 2
+
+
+def _count(counts: dict[str, int], name: str, more: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + more
+
+
+def _earlier(known: _Said | None, other: _Said | None) -> _Said | None:
+    if known is None or other is None:
+        return known or other
+    return other if other[0] < NEVER and other < known else known
 
 
 def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:
@@ -159,7 +227,7 @@ def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Cou
         fingerprint=name,
         occurrences=gathered.count,
         tasks=len(gathered.tasks),
-        attempts=len(gathered.attempts),
+        attempts=len(gathered.attempts) + gathered.more_attempts,
         category=told or (category_of(message) if message else None),
         sample_message=message,
         first_seen=gathered.first,

@@ -7,9 +7,10 @@ from datetime import UTC, date, timedelta
 import msgspec
 
 from agentwatch.core.metrics import Row, Tokens
-from agentwatch.core.reports.errors import Cluster, Gathering
+from agentwatch.core.reports.errors import Cluster, Gathering, middle_of
 from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, mean, ranked
 from agentwatch.core.reports.noise import quantile
+from agentwatch.model import Time
 
 TOP_ERRORS = 10
 MOST_DAYS = 400
@@ -130,17 +131,16 @@ class Summary(Figures, kw_only=True):
     problems: list[str]
 
 
-class _Tally:
+class _Tally(msgspec.Struct, gc=False):
     """What sessions come to. `day_tokens` and `day_usd` are of those that spent all of it on the day of their end."""
 
-    __slots__ = ("costs", "day_tokens", "day_usd", "errors", "lasted", "status", "tokens")
-
-    def __init__(self) -> None:
-        self.status: dict[str | None, int] = {}
-        self.lasted: list[float] = []
-        self.costs: list[float] = []
-        self.tokens = self.errors = self.day_tokens = 0
-        self.day_usd = 0.0
+    status: dict[str | None, int] = {}
+    lasted: list[float] = []
+    costs: list[float] = []
+    tokens: int = 0
+    errors: int = 0
+    day_tokens: int = 0
+    day_usd: float = 0.0
 
     def take(self, other: "_Tally") -> None:
         for status, count in other.status.items():
@@ -148,6 +148,9 @@ class _Tally:
         self.lasted += other.lasted
         self.costs += other.costs
         self.tokens += other.tokens
+        self.errors += other.errors
+        self.day_tokens += other.day_tokens
+        self.day_usd += other.day_usd
 
     @property
     def sessions(self) -> int:
@@ -167,13 +170,32 @@ _Key = tuple[str, str, bool, int]
 """Executor, model, whether it is running, the day (UTC) of its end: what one pass over the sessions of a month tells apart."""
 
 
+class Part(msgspec.Struct, gc=False):
+    """What some sessions come to whatever the period. None of their attempts occurs elsewhere, and none is running; `first` and `last` are ends of sessions."""
+
+    first: Time
+    last: Time
+    sums: "_Sums"
+    errors: Gathering
+
+
+def part_of(rows: Sequence[Row]) -> Part:
+    """Of one session or more."""
+    ends = [row.timestamp for row in rows]
+    part = Part(min(ends), max(ends), _Sums(), Gathering())
+    part.sums.add(rows, frozenset())
+    part.errors.add(rows)
+    return part
+
+
 class Summing:
     """A summary of `period` that is added up session by session, in any order: no more of them need be in memory than are added at once."""
 
     def __init__(self, period: Period, running: frozenset[tuple[str, str]]) -> None:
         self._period = period
-        self._now, self._before = _Sums(running), _Sums(running)
-        self._errors = Gathering(period)
+        self._running = running
+        self._now, self._before = _Sums(), _Sums()
+        self._errors = Gathering(middle_of(period))
         self._late = 0
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -189,9 +211,20 @@ class Summing:
                 then.append(row)
             elif at >= limit:
                 self._late += 1
-        self._now.add(now)
-        self._before.add(then)
+        self._now.add(now, self._running)
+        self._before.add(then, self._running)
         self._errors.add(now)
+
+    def take(self, part: Part) -> bool:
+        """Sessions that were added up before. False, and nothing taken, where a boundary of the period lies between them."""
+        period = self._period
+        if period.start <= part.first and part.last < period.limit and self._errors.take(part.errors):
+            self._now.take(part.sums)
+            return True
+        if period.before.start <= part.first and part.last < period.start:
+            self._before.take(part.sums)
+            return True
+        return part.last < period.before.start
 
     def told(self, errors: Sequence[LostError], alerts: Sequence[AlertMark], problems: list[str]) -> Summary:
         """The figures; those of the period before are None where nothing is known of it."""
@@ -253,18 +286,18 @@ def _by_size(tallies: dict[_Key, _Tally], part: int) -> list[tuple[str, _Tally]]
     return sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))
 
 
-class _Sums:
+class _Sums(msgspec.Struct, gc=False):
     """What the sessions of one period come to. `spent` is tokens and USD by day, of those that spent them on several."""
 
-    def __init__(self, running: frozenset[tuple[str, str]]) -> None:
-        self._running = running
-        self._tokens, self._waste = Tokens(), Waste()
-        self._erred, self._at_least = 0, False
-        self.tallies: dict[_Key, _Tally] = {}
-        self.spent: dict[str, tuple[int, float]] = {}
+    tokens: Tokens = msgspec.field(default_factory=Tokens)
+    waste: Waste = msgspec.field(default_factory=Waste)
+    erred: int = 0
+    at_least: bool = False
+    tallies: dict[_Key, _Tally] = {}
+    spent: dict[str, tuple[int, float]] = {}
 
-    def add(self, rows: Iterable[Row]) -> None:
-        tallies, running, kinds = self.tallies, self._running, self._tokens
+    def add(self, rows: Iterable[Row], running: frozenset[tuple[str, str]]) -> None:
+        tallies, kinds = self.tallies, self.tokens
         for row in rows:
             metrics = row.metrics
             cost_usd, lasted_ms = metrics.cost_usd, metrics.duration_ms
@@ -283,24 +316,38 @@ class _Sums:
             if cost_usd is not None:
                 tally.costs.append(cost_usd)
             elif tokens:
-                self._at_least = True
+                self.at_least = True
             if metrics.errors:
                 tally.errors += metrics.errors
-                self._erred += 1
+                self.erred += 1
             if row.unpriced:
-                self._at_least = True
-            if row.days:
-                self._spread(row)
-            else:
+                self.at_least = True
+            for day in row.days:
+                self._spend(day.day, day.tokens.total, day.cost_usd)
+            if not row.days:
                 tally.day_tokens += tokens
                 tally.day_usd += cost_usd or 0.0
             if row.loops is not None or row.stuck_ms:
-                _waste(self._waste, row)
+                _waste(self.waste, row)
 
-    def _spread(self, row: Row) -> None:
-        for day in row.days:
-            tokens, usd = self.spent.get(day.day, (0, 0.0))
-            self.spent[day.day] = tokens + day.tokens.total, usd + day.cost_usd
+    def take(self, other: "_Sums") -> None:
+        """What other sessions come to."""
+        self.tokens.add(other.tokens)
+        for name in Waste.__struct_fields__:
+            setattr(self.waste, name, getattr(self.waste, name) + getattr(other.waste, name))
+        self.erred += other.erred
+        self.at_least |= other.at_least
+        for key, tally in other.tallies.items():
+            own = self.tallies.get(key)
+            if own is None:
+                own = self.tallies[key] = _Tally()
+            own.take(tally)
+        for day, spent in other.spent.items():
+            self._spend(day, *spent)
+
+    def _spend(self, day: str, tokens: int, usd: float) -> None:
+        before = self.spent.get(day, (0, 0.0))
+        self.spent[day] = before[0] + tokens, before[1] + usd
 
     def figures(self, lost_errors: int) -> Figures:
         """The figures of all."""
@@ -309,7 +356,7 @@ class _Sums:
             everyone.take(tally)
             if not key[2]:
                 over.take(tally)
-        known, kinds = everyone.status.get, self._tokens
+        known, kinds = everyone.status.get, self.tokens
         lasted = sorted(over.lasted)
         return Figures(
             sessions=Sessions(
@@ -320,10 +367,10 @@ class _Sums:
                 success_rate=everyone.success_rate,
             ),
             duration_ms=Duration(mean(lasted), quantile(lasted, 0.5), quantile(lasted, 0.95)),
-            cost_usd=Cost(sum(everyone.costs), mean(everyone.costs), len(everyone.costs), self._at_least),
+            cost_usd=Cost(sum(everyone.costs), mean(everyone.costs), len(everyone.costs), self.at_least),
             tokens=TokenSums(everyone.tokens, kinds.input, kinds.output, kinds.cache_read, kinds.cache_write, kinds.reasoning),
-            errors=Errors(sum(tally.errors for tally in self.tallies.values()) + lost_errors, self._erred),
-            waste=self._waste,
+            errors=Errors(sum(tally.errors for tally in self.tallies.values()) + lost_errors, self.erred),
+            waste=self.waste,
         )
 
 
