@@ -76,7 +76,8 @@ def test_nothing_is_lost_and_a_repeat_is_marked(place, api, alerts, kills, capsy
     assert extra <= kills + sum(drawn[fault] for fault in UNSURE)
 
 
-@pytest.mark.parametrize("total", [pytest.param(1000, id="1,000"), pytest.param(10_000, id="10,000", marks=pytest.mark.torture)])
+@pytest.mark.torture
+@pytest.mark.parametrize("total", [pytest.param(1000, id="1,000"), pytest.param(10_000, id="10,000")])
 def test_a_storm_is_a_handful_of_messages_in_flat_memory(place, api, total, capsys):
     """The worst first, nothing lost: what is not named is counted."""
     process = place.start()
