@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, timedelta
+from math import fsum
 
 import msgspec
 
@@ -14,6 +15,8 @@ from agentwatch.model import Time
 
 TOP_ERRORS = 10
 MOST_DAYS = 400
+USD_DIGITS = 6
+"""As many as a session's row has: what stands behind them says in which order was added up."""
 
 
 class Sessions(msgspec.Struct):
@@ -163,7 +166,7 @@ class _Tally(msgspec.Struct, gc=False):
         return self.status.get("success", 0) / told if told else None
 
     def group(self) -> tuple[int, float | None, float | None, float, int]:
-        return self.sessions, self.success_rate, mean(self.lasted), sum(self.costs), self.tokens
+        return self.sessions, self.success_rate, mean(self.lasted), fsum(self.costs), self.tokens
 
 
 _Key = tuple[str, str, bool, int]
@@ -275,6 +278,7 @@ def _daily(sums: "_Sums", period: Period) -> list[DayFigures]:
         if spent is not None:
             figures.tokens += spent[0]
             figures.cost_usd += spent[1]
+        figures.cost_usd = round(figures.cost_usd, USD_DIGITS)
     return list(days.values())
 
 
@@ -367,10 +371,10 @@ class _Sums(msgspec.Struct, gc=False):
                 success_rate=everyone.success_rate,
             ),
             duration_ms=Duration(mean(lasted), quantile(lasted, 0.5), quantile(lasted, 0.95)),
-            cost_usd=Cost(sum(everyone.costs), mean(everyone.costs), len(everyone.costs), self.at_least),
+            cost_usd=Cost(fsum(everyone.costs), mean(everyone.costs), len(everyone.costs), self.at_least),
             tokens=TokenSums(everyone.tokens, kinds.input, kinds.output, kinds.cache_read, kinds.cache_write, kinds.reasoning),
             errors=Errors(sum(tally.errors for tally in self.tallies.values()) + lost_errors, self.erred),
-            waste=self.waste,
+            waste=msgspec.structs.replace(self.waste, loop_cost_usd=round(self.waste.loop_cost_usd, USD_DIGITS)),
         )
 
 
