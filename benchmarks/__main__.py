@@ -284,11 +284,11 @@ def start(scale: float) -> str:
 
 
 def tail(scale: float) -> str:
-    """The live console, and its lines as JSON, beside 5,000 events a second of 200 attempts."""
+    """The live console, its lines as JSON and for people, and next to none of them, beside 5,000 events a second of 200 attempts."""
     shown = []
-    for name, arguments in (("console", ()), ("--json", ("--json",))):
+    for arguments in ((), ("--json",), ("--plain",), ("--json", "--type", "error")):
         with log_dir() as directory:
-            shown.append(f"{name}: {console.watched(directory, {**os.environ, **QUIET}, max(60 * scale, 10), *arguments)}")
+            shown.append(f"{' '.join(arguments) or 'console'}: {console.watched(directory, {**os.environ, **QUIET}, max(60 * scale, 10), *arguments)}")
     return "; ".join(shown)
 
 

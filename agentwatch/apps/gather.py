@@ -27,7 +27,7 @@ from agentwatch.core.asking.terms import Term
 from agentwatch.core.metrics import Row
 from agentwatch.core.runs import RUNS
 from agentwatch.core.text import safe, withhold_keys
-from agentwatch.core.words import count, money, said
+from agentwatch.core.words import count, money, said, whole
 from agentwatch.errors import StorageError
 from agentwatch.formats import PROGRAMS
 from agentwatch.formats.registry import FORMATS, recognise
@@ -440,7 +440,7 @@ class _Log:
         if self._decoder is None:
             return ""
         decoder = self._decoder
-        told = " | ".join(said(event, row.raw, decoder.detail).line for event in row.events)
+        told = " | ".join(said(event, row.raw, whole(event, row.raw, decoder.detail)).line for event in row.events)
         return f"{picking.moment(row.at)} {told}"
 
     def _line_start(self, offset: int) -> int:

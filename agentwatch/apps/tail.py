@@ -3,12 +3,12 @@
 import json
 import re
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 import msgspec
 import orjson
@@ -17,10 +17,10 @@ from agentwatch.apps.alerts import AlertLine, moment, scope_of
 from agentwatch.apps.feed import AlertTail, Filters, Newest
 from agentwatch.apps.follow import Follower
 from agentwatch.core.board import Heard
-from agentwatch.core.text import clean, may_hold_secret, redact, visible
+from agentwatch.core.text import clean, harmless_json, redact, visible
 from agentwatch.core.times import stamp
-from agentwatch.core.words import LONGEST_RAW, SAYS_ITSELF, thought
-from agentwatch.model import NOTHING, Context, Data, Detail, Outcome, Usage, decoded
+from agentwatch.core.words import LONGEST_RAW, thought
+from agentwatch.model import NOTHING, Context, Data, decoded
 from agentwatch.settings import Loaded
 
 LIVE_S = 43_200.0
@@ -30,11 +30,17 @@ MOST_HISTORY = 100_000
 """Of what happened before the start so many of the newest events and alerts are shown."""
 
 TURN_S, PAUSE_S = 0.25, 1.0
+REST_MS = 100
+"""After lines were shown the next ones wait for so long, and come together: whoever writes in small pieces would wake us for each of them.
+The first line after a quiet while waits for nothing."""
+
 MOST_TEXT = 2000
 MOST_LINE = 500
 MOST_ITEMS, DEEPEST, MOST_KEY = 100, 6, 200
+MOST_DRAFTS = 128
+"""So many events are looked at together, for secrets and for what acts on a screen."""
 
-_Entry = tuple[datetime, str]
+_Entry = tuple[datetime, bytes]
 
 
 def stream(
@@ -61,6 +67,7 @@ def stream(
         before = alerts.begin(lines.since if since else started)
         for _ in follower.catch_up():
             pass
+        lines.finish()
         judged = [alert for alert in follower.take_alerts() if alert.timestamp >= lines.since]
         if alerts.daemon is None:
             report("no daemon runs: alerts are judged here, and not kept (`agentwatch run` starts one)")
@@ -72,12 +79,15 @@ def stream(
         lines.is_live = True
         gone = select.poll()
         gone.register(out.fileno(), 0)
-        while not gone.poll(0):
+        rest_ms = 0
+        while not gone.poll(rest_ms):
             follower.wait(PAUSE_S)
             follower.step(TURN_S)
+            lines.finish()
             for alert in alerts.poll(follower.take_alerts()):
                 lines.tell(alert)
-            _write(out, [text for _, text in sorted(lines.fresh, key=lambda entry: entry[0])])
+            rest_ms = REST_MS if lines.fresh else 0
+            _write(out, [line for _, line in sorted(lines.fresh, key=itemgetter(0))])
             lines.fresh.clear()
     finally:
         follower.close()
@@ -89,23 +99,24 @@ def history_s(since: datetime | None, now: datetime) -> float:
     return max(LIVE_S, (now - since).total_seconds()) if since else LIVE_S
 
 
-def _write(out: TextIO, texts: list[str]) -> None:
-    if texts:
-        out.write("".join(texts))  # where nothing is buffered (PYTHONUNBUFFERED) each line would be a call to the system
-        out.flush()
+def _write(out: TextIO, lines: list[bytes]) -> None:
+    if lines:
+        out.buffer.write(b"".join(lines))  # where nothing is buffered (PYTHONUNBUFFERED) each line would be a call to the system
+        out.buffer.flush()
 
 
 class _Lines:
-    """Events and alerts as lines: those of before go into `history`, the live ones into `fresh`."""
+    """Events and alerts as lines: those of before go into `history`, the live ones into `fresh`, events in JSON with the next `finish`."""
 
     def __init__(self, filters: Filters, *, as_json: bool) -> None:
         self._filters = filters
         self._lets_all_through = filters.are_none
-        self._event: Callable[[Heard, Context], str] = event_json if as_json else event_line
+        self._as_json = as_json
         self._alert: Callable[[AlertLine], str] = alert_json if as_json else alert_lines
+        self._drafts: list[tuple[datetime, Draft]] = []
         self.since = datetime.max.replace(tzinfo=UTC)
         self.is_live = False
-        self.history: Newest[str] = Newest(MOST_HISTORY)
+        self.history: Newest[bytes] = Newest(MOST_HISTORY)
         self.fresh: list[_Entry] = []
 
     def hear(self, heard: Heard, follower: Follower) -> None:
@@ -113,30 +124,53 @@ class _Lines:
         if not self.is_live and at < self.since:
             return
         context = follower.context(heard)
-        if self._lets_all_through or self._filters.event(heard, context):
-            self._add(at, self._event(heard, context))
+        if not self._lets_all_through and not self._filters.event(heard, context):
+            return
+        if not self._as_json:
+            self._add(at, event_line(heard).encode())
+            return
+        self._drafts.append((at, draft(heard, context)))
+        if len(self._drafts) >= MOST_DRAFTS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Make lines of all events that were heard up to now."""
+        if not self._drafts:
+            return
+        drafts, self._drafts = self._drafts, []
+        lines = zip([at for at, _ in drafts], events_json([one for _, one in drafts]), strict=True)
+        if self.is_live:
+            self.fresh += lines
+        else:
+            for at, line in lines:
+                self.history.add(at, line)
 
     def tell(self, alert: AlertLine) -> None:
         at = moment(alert)
         if at is not None and self._filters.alert(alert, scope_of(alert)):
-            self._add(at, self._alert(alert))
+            self._add(at, self._alert(alert).encode())
 
-    def _add(self, at: datetime, text: str) -> None:
+    def _add(self, at: datetime, line: bytes) -> None:
         if self.is_live:
-            self.fresh.append((at, text))
+            self.fresh.append((at, line))
         else:
-            self.history.add(at, text)
+            self.history.add(at, line)
 
 
 # ----------------------------------------------------------------------------------------------------------- for people
 
 
-def event_line(heard: Heard, _context: Context) -> str:
+def event_line(heard: Heard) -> str:
     """An event on one line: when, which attempt, what. Secrets are taken out, and what could move a cursor is visible."""
     event, said = heard.event, heard.said()
-    lane = f" ({event.lane})" if event.lane else ""
     text = f"{said.title}: {said.text[:MOST_LINE]}" if said.text else said.title
-    return f"{stamp(event.timestamp)}  {shown(event.attempt_id + lane)}  {shown(text)}{'…' if len(said.text) > MOST_LINE else ''}\n"
+    return f"{stamp(event.timestamp)}  {_whose(event.attempt_id, event.lane)}  {shown(text)}{'…' if len(said.text) > MOST_LINE else ''}\n"
+
+
+@lru_cache(maxsize=4096)
+def _whose(attempt_id: str, lane: str | None) -> str:
+    """An attempt, made safe once: it comes again with each event."""
+    return shown(f"{attempt_id} ({lane})" if lane else attempt_id)
 
 
 def alert_lines(alert: AlertLine) -> str:
@@ -164,106 +198,176 @@ def shown(text: object) -> str:
 # --------------------------------------------------------------------------------------------------------- for programs
 
 
+class Draft(NamedTuple):
+    """An event on its way to a line of JSON. What stands before its data and behind it is JSON already, and safe.
+
+    `told` is its data and `words` what it says in words, both as the log has them; `json` is both as JSON, `_BETWEEN` them, None where the data must be cut.
+    """
+
+    before: bytes
+    told: dict[str, object]
+    behind: bytes
+    words: str
+    json: bytes | None
+
+
 def event_json(heard: Heard, context: Context) -> str:
     """An event in the canonical form (contract, section 2), whatever its format: where it stands, and what it says in words, beside it.
 
     Texts are redacted and cut to 2,000 characters, lists to 100 elements.
     """
-    texts: list[str] = []
+    return events_json([draft(heard, context)])[0].decode()
 
-    def noted(text: str) -> str:
-        texts.append(text)
-        return text
 
-    shown = _event(heard, context, noted)
-    # One look at all texts is a fifth of the price of a look at each, and most have nothing to hide. Names of fields that are ours are not looked at.
-    together = "\n".join(texts)
-    if may_hold_secret(together) or clean(together, newlines=True) != together:
-        shown = _event(heard, context, _safe)
-    return _dumped(shown)
+def draft(heard: Heard, context: Context) -> Draft:
+    """What `events_json` makes a line of, once the event itself may be gone."""
+    event, data = heard.event, heard.data()
+    told = _told(data)
+    if event.event_type == "agent_thinking" and (thoughts := thought(heard.line)):
+        told["thinking"] = thoughts
+    words = heard.said(data).line[:MOST_LINE].replace("\n", " ")
+    shown = _within(told)
+    lane = f',"lane":{_named(event.lane)}' if event.lane else ""
+    before = (
+        f'{{"kind":"event","timestamp":"{stamp(event.timestamp)}","attempt_id":{_named(event.attempt_id)},"event_type":{_named(event.event_type)}'
+        f'{lane}{_whom(_CONTEXT(context))},"data":'
+    )
+    behind = f',"source":{_quoted(heard.source)},"offset":{heard.place},"text":'
+    return Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words))) if shown is not None else None)
+
+
+def events_json(drafts: Sequence[Draft]) -> list[bytes]:
+    """Each of them as `event_json` has it. Most have nothing to hide: that takes one look at all of them together."""
+    harmless = harmless_json([one.json or b"" for one in drafts])
+    return [_line(one, is_harmless=is_harmless) for one, is_harmless in zip(drafts, harmless, strict=True)]
+
+
+def _line(one: Draft, *, is_harmless: bool) -> bytes:
+    if is_harmless and one.json is not None:
+        told, _, words = one.json.partition(_BETWEEN)
+    else:
+        told, words = _json(_safe_fields(one.told)), _json(_safe(one.words))
+    return b"".join((one.before, told, one.behind, words, b"}\n"))
+
+
+def _told(data: Data) -> dict[str, object]:
+    """The fields that an event has, decoded."""
+    try:
+        encoded = msgspec.json.encode(data)  # leaves out what is not there, in a fifth of the time that it takes to ask for each field
+        told = msgspec.json.decode(encoded) if len(encoded) <= LONGEST_RAW else _told_one_by_one(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        told = _told_one_by_one(data)
+    for name in ("usage", "outcome"):
+        if name in told:
+            told[name] = {key: value for key, value in told[name].items() if value}
+    return told
+
+
+def _told_one_by_one(data: Data) -> dict[str, Any]:
+    """As `_told`, where a field is no JSON after all, or very long."""
+    return {name: _opened(value) for name in data.__struct_fields__ if (value := getattr(data, name)) is not None and value is not NOTHING}
+
+
+def _opened(value: object) -> object:
+    match value:
+        case msgspec.Raw():
+            return decoded(value) if len(value) <= LONGEST_RAW else f"({len(value)} bytes)"
+        case msgspec.Struct():
+            return msgspec.structs.asdict(value)
+    return value
+
+
+def _within(fields: dict[str, object]) -> bytes | None:
+    """Fields as JSON; None where something in them is too long, too much or too deep."""
+    encoded = _json(fields)
+    # No look at each value where there is no room for anything too long: neither for a text nor, where values have parts, for a name or a hundred parts.
+    parts = encoded.count(b"{") + encoded.count(b"[") - 1
+    is_small = (parts == 0 and len(encoded) <= MOST_TEXT) or (parts < DEEPEST and len(encoded) <= MOST_KEY)
+    return encoded if is_small or all(map(_fits, fields.values())) else None
+
+
+def _fits(value: object, depth: int = 0) -> bool:
+    """Whether a value is within the bounds."""
+    if isinstance(value, str):
+        return len(value) <= MOST_TEXT
+    if isinstance(value, dict):
+        within = depth < DEEPEST and len(value) <= MOST_ITEMS
+        return within and all(len(key) <= MOST_KEY and _fits(item, depth + 1) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return depth < DEEPEST and len(value) <= MOST_ITEMS and all(_fits(item, depth + 1) for item in value)
+    return True
+
+
+_CONTEXT = attrgetter(*Context.__struct_fields__)
+
+
+@lru_cache(maxsize=2048)
+def _whom(values: tuple[str | tuple[str, ...] | None, ...]) -> str:
+    """What a context says, as fields of JSON, made safe once: it comes again with each event of an attempt."""
+    named: dict[str, object] = {name: value for name, value in zip(Context.__struct_fields__, values, strict=True) if value is not None}
+    encoded = _within(named)
+    if encoded is None or not harmless_json([encoded])[0]:
+        encoded = _json(_safe_fields(named))
+    return f",{encoded[1:-1].decode()}" if named else ""
+
+
+@lru_cache(maxsize=4096)
+def _named(name: str) -> str:
+    """A name that comes again with each event, as JSON, made safe once."""
+    return _json(_tidy(name)).decode()
+
+
+@lru_cache(maxsize=4096)
+def _quoted(path: str) -> str:
+    return _json(path).decode()
+
+
+def alert_json(alert: AlertLine) -> str:
+    """An alert as its log has it, and what kind of line it is."""
+    return _json({"kind": "alert", **alert}).decode() + "\n"
+
+
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a number of more than 64 bits, or half a pair of surrogates in the name of a file: the log may have both
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+_BETWEEN = b"\t"
+"""Stands in no JSON that `_json` writes."""
 
 
 def _safe(text: str) -> str:
     return redact(clean(text, newlines=True))
 
 
-def _event(heard: Heard, context: Context, hide: Callable[[str], str]) -> dict[str, object]:
-    event = heard.event
-    data = event.data
-    if not isinstance(data, Detail) and event.event_type not in SAYS_ITSELF:
-        data = heard.detail(heard.line)
-    names, values = _FIELDS[type(data)]
-    told = {name: _tidy(value, hide) for name, value in zip(names, values(data), strict=True) if value is not None and value is not NOTHING}
-    if event.event_type == "agent_thinking" and (text := thought(heard.line)):
-        told["thinking"] = _tidy(text, hide)
-    names, values = _FIELDS[Context]
-    shown: dict[str, object] = {
-        "kind": "event",
-        "timestamp": stamp(event.timestamp),
-        "attempt_id": _named(event.attempt_id),
-        "event_type": _named(event.event_type),
-    }
-    if event.lane:
-        shown["lane"] = _named(event.lane)
-    for name, value in zip(names, values(context), strict=True):
-        if value is not None:
-            shown[name] = _named(value)
-    shown["data"] = told
-    shown["source"] = heard.source
-    shown["offset"] = heard.place
-    shown["text"] = hide(heard.said().line[:MOST_LINE].replace("\n", " "))
-    return shown
+def _safe_fields(fields: dict[str, object]) -> dict[str, object]:
+    """Fields whose names are ours."""
+    return {name: _tidy(value) for name, value in fields.items()}
 
 
-_FIELDS = {kind: (kind.__struct_fields__, attrgetter(*kind.__struct_fields__)) for kind in (Data, Detail, Context)}
-"""Of a struct, how its fields are called, and what takes the values of all in one step."""
-
-
-@lru_cache(maxsize=4096)
-def _named(value: str | tuple[str, ...]) -> object:
-    """What names whom an event speaks of, made safe once: it comes again with each event."""
-    return _tidy(value, _safe)
-
-
-def alert_json(alert: AlertLine) -> str:
-    """An alert as its log has it, and what kind of line it is."""
-    return _dumped({"kind": "alert", **alert})
-
-
-def _dumped(line: dict[str, object]) -> str:
-    try:
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE).decode()
-    except TypeError:  # a number of more than 64 bits, which the log may have
-        return json.dumps(line) + "\n"
-
-
-def _tidy(value: object, hide: Callable[[str], str], depth: int = 0) -> object:
-    """A value of a log, bounded, and with `hide` done to each text."""
-    if type(value) in _PLAIN:
-        return value
+def _tidy(value: object, depth: int = 0) -> object:
+    """A value of a log, bounded, and each text of it safe."""
     match value:
         case str():
-            return hide(value) if len(value) <= MOST_TEXT else hide(value[:MOST_TEXT]) + "…"
+            return _safe(value) if len(value) <= MOST_TEXT else _safe(value[:MOST_TEXT]) + "…"
         case dict() | list() | tuple() if depth >= DEEPEST:
             return "…"
         case dict():
             items = value.items() if len(value) <= MOST_ITEMS else list(value.items())[:MOST_ITEMS]
-            return {hide(str(key)[:MOST_KEY]): _tidy_field(str(key), item, hide, depth + 1) for key, item in items}
+            return {_safe(key[:MOST_KEY]): _tidy_field(key, item, depth + 1) for key, item in items}
         case list() | tuple():
-            return [_tidy(item, hide, depth + 1) for item in value[:MOST_ITEMS]]
-        case msgspec.Raw():
-            return _tidy(decoded(value), hide, depth) if len(value) <= LONGEST_RAW else f"({len(value)} bytes)"
-        case Usage() | Outcome():
-            return {name: number for name in value.__struct_fields__ if (number := getattr(value, name))}
+            return [_tidy(item, depth + 1) for item in value[:MOST_ITEMS]]
     return value
 
 
-def _tidy_field(key: str, value: object, hide: Callable[[str], str], depth: int) -> object:
+def _tidy_field(key: str, value: object, depth: int) -> object:
     """A field, whose name may say that what it holds is secret."""
-    tidy = _tidy(value, hide, depth)
+    tidy = _tidy(value, depth)
     if isinstance(tidy, str) and (_may_name_secret(key) if len(key) <= MOST_KEY else _SECRET_NAMES.search(key)):
         field = f'"{key}": "{tidy}"'
-        return tidy if hide(field) == field else "[REDACTED]"
+        return tidy if _safe(field) == field else "[REDACTED]"
     return tidy
 
 
@@ -272,5 +376,4 @@ def _may_name_secret(key: str) -> bool:
     return _SECRET_NAMES.search(key) is not None
 
 
-_PLAIN = frozenset({bool, int, float, type(None)})
 _SECRET_NAMES = re.compile("passw|passphrase|pwd|secret|token|credential|key|authorization|cookie", re.IGNORECASE)

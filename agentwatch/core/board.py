@@ -1,14 +1,14 @@
 """What a console knows of each attempt beside what it is judged by: its last action, its pace, how it ended. Knows no screen and no clock."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from agentwatch.core.engine import Engine
 from agentwatch.core.state import Session
 from agentwatch.core.steps import Reader
-from agentwatch.core.words import ACTIONS, SUCCEEDED, Said, said
+from agentwatch.core.words import ACTIONS, SUCCEEDED, Said, said, whole
 from agentwatch.model import EPOCH, MOST_TOKENS, MOST_USD, Context, Data, Detail, Event, Item
 
 PACE_S, PACES = 10, 12
@@ -40,10 +40,14 @@ class Heard:
     detail: Callable[[bytes], Detail]
     words: Said | None = None
 
-    def said(self) -> Said:
-        """The event in words."""
+    def data(self) -> Data:
+        """All that the event says."""
+        return whole(self.event, self.line, self.detail)
+
+    def said(self, data: Data | None = None) -> Said:
+        """The event in words. Who has its `data` gives it, so that the line need not be decoded again."""
         if self.words is None:
-            self.words = said(self.event, self.line, self.detail)
+            self.words = said(self.event, self.line, self.data() if data is None else data)
         return self.words
 
     def settle(self) -> None:
@@ -67,18 +71,19 @@ class Attempt:
     errors: int = 0
     action: Heard | None = None
     slot: int = 0
-    counts: tuple[int, ...] = (0,) * PACES
+    counts: list[int] = field(default_factory=lambda: [0] * PACES)
     ended: str | None = None
     session: Session | None = None
 
     def count(self, slot: int) -> None:
         """One more event in that slot of time; what comes later than its neighbours counts with them."""
         self.events += 1
-        counts = self.counts
         if slot > self.slot:
             moved = min(slot - self.slot, PACES)
-            counts, self.slot = (*counts[moved:], *(0,) * moved), slot
-        self.counts = (*counts[:-1], counts[-1] + 1)
+            self.counts[:moved] = []
+            self.counts += [0] * moved
+            self.slot = slot
+        self.counts[-1] += 1
 
     def pace(self, now: datetime) -> tuple[int, ...]:
         """The counts as they stand now: what is silent moves to the left."""

@@ -37,11 +37,14 @@ class Said(NamedTuple):
         return f"{self.title}: {self.text}" if self.text else self.title
 
 
-def said(event: Event, line: bytes, detail: Callable[[bytes], Detail]) -> Said:
-    """Put an event into words. `detail` is what its format's decoder tells of the line beyond the event's own data."""
+def whole(event: Event, line: bytes, detail: Callable[[bytes], Detail]) -> Data:
+    """All that an event says. `detail` is what its format's decoder tells of the line beyond the event's own data."""
     data = event.data
-    if not isinstance(data, Detail) and event.event_type not in SAYS_ITSELF:
-        data = detail(line)
+    return data if isinstance(data, Detail) or event.event_type in SAYS_ITSELF else detail(line)
+
+
+def said(event: Event, line: bytes, data: Data) -> Said:
+    """Put an event into words, from all that it says: its `whole` data."""
     tell = _TOLD.get(event.event_type)
     return tell(data, line) if tell is not None else Said(str(event.event_type).replace("_", " ")[:40], "")
 
@@ -88,6 +91,7 @@ _TOLD_OF = (
 )
 _PATCHES = ("input", "patchText", "patch", "diff")
 _LISTS = ("todos", "plan", "todo_list", "items")
+_SELDOM = frozenset({"action", "questions", *_PATCHES, *_LISTS})
 _STEP_NAMES = ("activeForm", "content", "step", "text", "title")
 _IN_PATCH = lazy(r"^\*\*\* (Add|Update|Delete) File: (.{1,400})$", re.MULTILINE)
 _SHELL_FLAGS = frozenset({"-c", "-lc", "-ic", "-l"})
@@ -102,18 +106,10 @@ def _about(value: object) -> str:
         return _patched(value) or value
     if not isinstance(value, dict):
         return "" if value is None else result_text(value)
-    if isinstance(value.get("action"), dict):  # Codex's web search
-        return _about(value["action"])
-    for key in _PATCHES:
-        if isinstance(value.get(key), str) and (files := _patched(value[key])):
-            return files
-    for key in _LISTS:
-        if isinstance(value.get(key), list) and (steps := _steps(value[key])):
-            return steps
-    if (questions := value.get("questions")) and isinstance(questions, list) and isinstance(questions[0], dict):
-        return str(questions[0].get("question") or "")
+    if not _SELDOM.isdisjoint(value) and (about := _of_parts(value)) is not None:
+        return about
     path, sought = _first(value, _PATHS), _first(value, _SOUGHT)
-    command = value.get(next((key for key in _COMMANDS if value.get(key)), ""))
+    command = next(filter(None, map(value.get, _COMMANDS)), None)
     if command:
         # An editor's command is a verb, and its path says on what.
         return f"{_text(command)} {path}".rstrip() if path and isinstance(command, str) and " " not in command else _command(command)
@@ -123,6 +119,21 @@ def _about(value: object) -> str:
         first, last = value.get("offset") or value.get("start_line"), value.get("limit")
         return f"{path}:{first}" if isinstance(first, int) else f"{path} ({last} lines)" if isinstance(last, int) else path
     return _first(value, _TOLD_OF) or ", ".join(f"{key}={_text(item)}" for key, item in list(value.items())[:_MOST_PAIRS])
+
+
+def _of_parts(value: dict[str, object]) -> str | None:
+    """What a call does whose parameters are a patch, a list of things to do, questions, or stand one level deeper; None where they are not."""
+    if isinstance(value.get("action"), dict):  # Codex's web search
+        return _about(value["action"])
+    for key in _PATCHES:
+        if isinstance(patch := value.get(key), str) and (files := _patched(patch)):
+            return files
+    for key in _LISTS:
+        if isinstance(listed := value.get(key), list) and (steps := _steps(listed)):
+            return steps
+    if (questions := value.get("questions")) and isinstance(questions, list) and isinstance(questions[0], dict):
+        return str(questions[0].get("question") or "")
+    return None
 
 
 def parameters(params: msgspec.Raw) -> str:
@@ -170,7 +181,10 @@ def _steps(steps: list[object]) -> str:
 
 def _first(value: dict[str, object], keys: tuple[str, ...]) -> str:
     """The first of these that is there, as text."""
-    return next((_text(item) for key in keys if (item := value.get(key)) not in (None, "", [], {})), "")
+    for key in keys:
+        if key in value and (item := value[key]) not in (None, "", [], {}):
+            return _text(item)
+    return ""
 
 
 def _text(value: object) -> str:

@@ -1,18 +1,28 @@
 """`agentwatch tail` as lines: what comes when, what passes the filters, and that nothing but reading happens."""
 
+import io
+import json
 import os
 import select
 import subprocess
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentwatch.apps import tail as app
+from agentwatch.apps.feed import Filters
 from agentwatch.apps.follow import Follower
+from agentwatch.core.board import Heard
+from agentwatch.formats.registry import FORMATS, recognise
+from agentwatch.model import NO_MEMORY, Context
 from agentwatch.settings import load
+from tests.formats.harness import CORPUS
 
 PATIENCE_S = 20.0
 
@@ -259,9 +269,71 @@ def test_secrets_do_not_stand_in_json_either_whatever_names_them(place, tail):
 def test_long_names_of_fields_say_what_is_secret_and_are_not_kept():
     """A log may have another name of a quarter of a megabyte in each of its lines."""
     kept = app._may_name_secret.cache_info().currsize
-    fields = app._tidy({f"{'x' * app.MOST_KEY}{number}_password": "hunter2hunter2" for number in range(9)}, app._safe)
+    fields = app._tidy({f"{'x' * app.MOST_KEY}{number}_password": "hunter2hunter2" for number in range(9)})
     assert list(fields.values()) == ["[REDACTED]"]  # all are cut to the same name
     assert app._may_name_secret.cache_info().currsize == kept
+
+
+def heard_of(path, lines):
+    """Every event of these lines as `tail` hears it."""
+    row = FORMATS.get(recognise(str(path), lines[:50]))
+    decoder = row.decoder(str(path), NO_MEMORY) if row is not None else None
+    found = []
+    if decoder is not None:
+        decoder.read(
+            lines, 0, lambda items: found.extend(Heard(event, "", str(path), place, line, decoder.detail) for event, place, line in items), lambda *_: None
+        )
+    return found
+
+
+def looked_at_one_by_one(heard, context):
+    """The line of an event where no look at all of it is trusted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "harmless_json", lambda lines: [False] * len(lines))
+        return app.event_json(heard, context)
+
+
+PIECES = st.sampled_from(
+    [
+        *("word ", "\n", "\t", "\r\n", "\\", "\\t", '"', "\x1b[2J", "\u202e", "\x7f", "é日👩", "İ", ":", "=", "x" * 300, "word " * 500),
+        *("passwor", "d=", "hunter2hunter2", "token", "ghp_", "sk-", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bX", "AccountKey", "12345678"),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=5).map("".join)
+NAMES = TEXTS | st.sampled_from(["path", "command", "api_key", "AccountKey", "secret", "x" * 201])
+VALUES = st.recursive(
+    TEXTS | st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3) | st.just([1] * 101) | st.just([[[[[[[1]]]]]]]),
+    max_leaves=4,
+)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("tool_params", "result", "result_data", "output", "prompt"), VALUES)
+    | dict.fromkeys(("tool_name", "error_message", "thinking", "reason", "completion_status"), TEXTS)
+    | {"usage": st.fixed_dictionaries({"input": st.integers(0, 9)}), "outcome": st.fixed_dictionaries({"status": TEXTS}), "cost_usd": st.floats(0, 9)},
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["session_start", "session_end", "user_message", "agent_output", "agent_thinking", "tool_call", "tool_result", "error"]), FIELDS, TEXTS)
+def test_one_look_at_an_event_shows_what_a_look_at_each_of_its_texts_would(event_type, data, task):
+    """Most events have nothing to hide and are shown as they are: byte for byte what comes of looking at each text, bounding each list."""
+    line = json.dumps({"timestamp": "2026-02-09T08:00:00Z", "attempt_id": "a-1", "event_type": event_type, "data": data}).encode() + b"\n"
+    context = Context(task_title=task, executor="CODEX", tags=("x", task))
+    for heard in heard_of("agent-work-stream.jsonl", [line]):
+        assert app.event_json(heard, context) == looked_at_one_by_one(heard, context)
+
+
+def test_an_event_is_shown_the_same_in_every_format():
+    """Over real logs of each agent: one look at an event gives what a look at each of its texts gives."""
+    if not CORPUS.is_dir():
+        pytest.skip(f"`{CORPUS}` is not there")
+    seen = 0
+    for path in sorted((CORPUS / "open").rglob("*.jsonl")):
+        for heard in heard_of(path, path.read_bytes()[:400_000].splitlines(keepends=True)):
+            assert app.event_json(heard, Context()) == looked_at_one_by_one(heard, Context())
+            seen += 1
+    assert seen > 2000
 
 
 def test_json_of_texts_in_any_script_is_what_the_log_says(place, tail):
@@ -308,6 +380,47 @@ def test_a_rotated_alert_log_is_followed(place, daemon, tail):
         log.write(alert(2))
     place.alerts.write_bytes(alert(3))
     assert [following.json()["summary"] for _ in range(3)] == ["1", "2", "3"]
+
+
+class Counted(io.FileIO):
+    """One end of a pipe that knows how often something was written to it."""
+
+    writes = 0
+
+    def write(self, data):
+        self.writes += 1
+        return super().write(data)
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
+def test_what_is_written_in_small_pieces_is_shown_in_few(place, as_json):
+    """Ten times a second at most, none of it lost: nobody reads faster, and each look costs more than the lines that it finds."""
+    place.write(event(0))  # so that the log is watched from the start
+    loaded = load(cwd=place.base, environ={}, home=place.base, flags={}, config=None)
+    ours, theirs = os.pipe()
+    raw = Counted(theirs, "wb")
+    out = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    ready = threading.Event()
+    arguments = {"since": None, "as_json": as_json, "out": out, "report": lambda _said: ready.set()}
+    thread = threading.Thread(target=app.stream, args=(loaded, {}, place.base, Filters()), kwargs=arguments)
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE_S)
+        began = time.monotonic()
+        for number in range(100):
+            place.write(event(number))
+            time.sleep(0.005)
+        with open(ours, "rb", closefd=False) as pipe:
+            lines = [pipe.readline() for _ in range(100)]
+        took = time.monotonic() - began
+        assert [line.endswith(b"\n") for line in lines] == [True] * 100
+        assert raw.writes <= took / (app.REST_MS / 1000) + 2
+    finally:
+        os.close(ours)
+        thread.join(PATIENCE_S)
+        out.detach()
+        raw.close()
+    assert not thread.is_alive()
 
 
 def test_a_closed_pipe_ends_it_quietly(place, tail):

@@ -7,11 +7,12 @@ import sys
 import unicodedata
 from typing import NamedTuple
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentwatch.core.text import _spans, clean, may_hold_secret, redact, safe, visible, withhold_keys
+from agentwatch.core.text import _spans, clean, harmless_json, may_hold_secret, redact, safe, visible, withhold_keys
 
 ALNUM = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bX"
 HEX = "0123456789abcdef" * 2
@@ -189,6 +190,41 @@ def test_the_look_for_hints_misses_no_secret(around, case):
     assert may_hold_secret(text.swapcase()) or not _spans(text.swapcase())
 
 
+def is_harmless_json(encoded):
+    """Whether it is, and is so between others too."""
+    [alone] = harmless_json([encoded])
+    assert harmless_json([b'"x"', encoded, b'"\\t"', encoded]) == [True, alone, False, alone]
+    return alone
+
+
+def texts_of(value):
+    """Every text of a JSON value, names of fields too."""
+    if isinstance(value, dict):
+        return [text for item in (*value, *value.values()) for text in texts_of(item)]
+    return [text for item in value for text in texts_of(item)] if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("case", SECRETS.values(), ids=SECRETS.keys())
+def test_json_with_a_secret_is_not_harmless(case):
+    """In a text, in the name of a field, or told by that name."""
+    for value in (case.text, {case.text: 1}, [[{"x": f"\n{case.text}"}]]):
+        assert not is_harmless_json(orjson.dumps(value))
+    assert not is_harmless_json(orjson.dumps({"password": "hunter2hunter2"}))
+
+
+@pytest.mark.parametrize("character", ["\t", "\r", "\b", "\f", "\x00", "\x1b", "\x7f", "\x85", "\xad", "\u200b", "\u202e", "\u2028", "\ue000", "\U000e0041"])
+def test_json_with_a_character_that_acts_is_not_harmless(character):
+    """However JSON writes it."""
+    assert not is_harmless_json(orjson.dumps({"output": f"before{character}after"}))
+    assert not is_harmless_json(orjson.dumps(f"\\{character}"))
+
+
+@pytest.mark.parametrize("text", ["npm test", "two\nlines", 'a "quoted" word', "C:\\Users\\me", "één 日本語 👩"])
+def test_json_of_what_people_write_is_harmless(text):
+    """Or each of its texts would be looked at one by one."""
+    assert is_harmless_json(orjson.dumps({"output": text, "tool_call_id": "c-1", "exit_code": 1}))
+
+
 @pytest.mark.parametrize("name", ["ap\u0130_key", "cook\u0130e: api_\u212aey", "pr\u0130vate_\u212aey", "to\u212aen", "SECRET_AP\u0130_KEY"])
 def test_the_look_for_hints_lowers_letters_as_the_rules_do(name):
     """A dotted capital I and the sign for kelvin become an i and a k."""
@@ -336,6 +372,18 @@ def test_redacting_twice_is_redacting_once(text):
     """A placeholder is never taken for a secret."""
     once = redact(text)
     assert redact(once) == once
+
+
+@given(st.recursive(ANY_TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3), max_leaves=4))
+def test_no_text_of_harmless_json_would_be_changed(value):
+    """One look at all of it lets nothing through that a look at each would have taken out."""
+    try:
+        encoded = orjson.dumps(value)
+    except TypeError:  # half a pair of surrogates
+        return
+    if is_harmless_json(encoded):
+        texts = texts_of(value)
+        assert [redact(clean(text, newlines=True)) for text in texts] == texts
 
 
 @given(ANY_TEXT)

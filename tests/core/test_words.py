@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from agentwatch.core.words import LONGEST_RAW, action, count, money, parameters, said, thought
+from agentwatch.core.words import LONGEST_RAW, action, count, money, parameters, said, thought, whole
 from agentwatch.formats.canonical import Decoder
 from agentwatch.formats.registry import FORMATS
 from agentwatch.model import NO_MEMORY, NOTHING
@@ -20,7 +20,9 @@ def told(line):
     """The words for each event of a line of the canonical stream."""
     found = []
     decoder = Decoder()
-    decoder.read([orjson.dumps(line)], 0, lambda items: found.extend(said(event, text, decoder.detail) for event, _, text in items), lambda *_: None)
+    decoder.read(
+        [orjson.dumps(line)], 0, lambda items: found.extend(said(event, text, whole(event, text, decoder.detail)) for event, _, text in items), lambda *_: None
+    )
     return found
 
 
@@ -164,6 +166,6 @@ def test_whatever_a_call_or_a_line_holds_is_put_into_words(value):
         decoder.read(
             [orjson.dumps({"type": "user", "sessionId": "s", "timestamp": "2026-01-01T00:00:00Z", "message": {"content": value}})],
             0,
-            lambda items, read=decoder: [said(event, line, read.detail) for event, _, line in items],
+            lambda items, read=decoder: [said(event, line, whole(event, line, read.detail)) for event, _, line in items],
             lambda *_: None,
         )
