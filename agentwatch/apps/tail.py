@@ -19,8 +19,8 @@ from agentwatch.apps.follow import Follower
 from agentwatch.core.board import Heard
 from agentwatch.core.text import clean, harmless_json, redact, visible
 from agentwatch.core.times import stamp
-from agentwatch.core.words import LONGEST_RAW, thought
-from agentwatch.model import NOTHING, Context, Data, decoded
+from agentwatch.core.words import LONGEST_RAW, said, thought, whole
+from agentwatch.model import NOTHING, Context, Data, Event, decoded
 from agentwatch.settings import Loaded
 
 LIVE_S = 43_200.0
@@ -37,8 +37,8 @@ The first line after a quiet while waits for nothing."""
 MOST_TEXT = 2000
 MOST_LINE = 500
 MOST_ITEMS, DEEPEST, MOST_KEY = 100, 6, 200
-MOST_DRAFTS = 128
-"""So many events are looked at together, for secrets and for what acts on a screen."""
+MOST_NOTED = 128
+"""So many events become lines together, and are looked at together for secrets and for what acts on a screen."""
 
 _Entry = tuple[datetime, bytes]
 
@@ -113,7 +113,7 @@ class _Lines:
         self._lets_all_through = filters.are_none
         self._as_json = as_json
         self._alert: Callable[[AlertLine], str] = alert_json if as_json else alert_lines
-        self._drafts: list[tuple[datetime, Draft]] = []
+        self._noted: list[Noted] = []
         self.since = datetime.max.replace(tzinfo=UTC)
         self.is_live = False
         self.history: Newest[bytes] = Newest(MOST_HISTORY)
@@ -129,16 +129,16 @@ class _Lines:
         if not self._as_json:
             self._add(at, event_line(heard).encode())
             return
-        self._drafts.append((at, draft(heard, context)))
-        if len(self._drafts) >= MOST_DRAFTS:
+        self._noted.append(note(heard, context))
+        if len(self._noted) >= MOST_NOTED:
             self.finish()
 
     def finish(self) -> None:
         """Make lines of all events that were heard up to now."""
-        if not self._drafts:
+        if not self._noted:
             return
-        drafts, self._drafts = self._drafts, []
-        lines = zip([at for at, _ in drafts], events_json([one for _, one in drafts]), strict=True)
+        noted, self._noted = self._noted, []
+        lines = zip([one.event.timestamp for one in noted], events_json(noted), strict=True)
         if self.is_live:
             self.fresh += lines
         else:
@@ -198,7 +198,16 @@ def shown(text: object) -> str:
 # --------------------------------------------------------------------------------------------------------- for programs
 
 
-class Draft(NamedTuple):
+class Noted(NamedTuple):
+    """An event as it was when it was heard: `Board` lets go of a long line, and a context changes. `whom` are the fields of its context, as JSON."""
+
+    heard: Heard
+    event: Event
+    line: bytes
+    whom: str
+
+
+class _Draft(NamedTuple):
     """An event on its way to a line of JSON. What stands before its data and behind it is JSON already, and safe.
 
     `told` is its data and `words` what it says in words, both as the log has them; `json` is both as JSON, `_BETWEEN` them, None where the data must be cut.
@@ -216,33 +225,38 @@ def event_json(heard: Heard, context: Context) -> str:
 
     Texts are redacted and cut to 2,000 characters, lists to 100 elements.
     """
-    return events_json([draft(heard, context)])[0].decode()
+    return events_json([note(heard, context)])[0].decode()
 
 
-def draft(heard: Heard, context: Context) -> Draft:
-    """What `events_json` makes a line of, once the event itself may be gone."""
-    event, data = heard.event, heard.data()
-    told = _told(data)
-    if event.event_type == "agent_thinking" and (thoughts := thought(heard.line)):
-        told["thinking"] = thoughts
-    words = heard.said(data).line[:MOST_LINE].replace("\n", " ")
-    shown = _within(told)
-    lane = f',"lane":{_named(event.lane)}' if event.lane else ""
-    before = (
-        f'{{"kind":"event","timestamp":"{stamp(event.timestamp)}","attempt_id":{_named(event.attempt_id)},"event_type":{_named(event.event_type)}'
-        f'{lane}{_whom(_CONTEXT(context))},"data":'
-    )
-    behind = f',"source":{_quoted(heard.source)},"offset":{heard.place},"text":'
-    return Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words))) if shown is not None else None)
+def note(heard: Heard, context: Context) -> Noted:
+    """What `events_json` makes a line of, later: many together take half of the time."""
+    return Noted(heard, heard.event, heard.line, _whom(_CONTEXT(context)))
 
 
-def events_json(drafts: Sequence[Draft]) -> list[bytes]:
+def events_json(noted: Sequence[Noted]) -> list[bytes]:
     """Each of them as `event_json` has it. Most have nothing to hide: that takes one look at all of them together."""
+    drafts = [_draft(*one) for one in noted]
     harmless = harmless_json([one.json or b"" for one in drafts])
     return [_line(one, is_harmless=is_harmless) for one, is_harmless in zip(drafts, harmless, strict=True)]
 
 
-def _line(one: Draft, *, is_harmless: bool) -> bytes:
+def _draft(heard: Heard, event: Event, line: bytes, whom: str) -> _Draft:
+    data = whole(event, line, heard.detail)
+    told = _told(data)
+    if event.event_type == "agent_thinking" and (thoughts := thought(line)):
+        told["thinking"] = thoughts
+    words = (heard.words or said(event, line, data)).line[:MOST_LINE].replace("\n", " ")
+    shown = _within(told)
+    lane = f',"lane":{_named(event.lane)}' if event.lane else ""
+    before = (
+        f'{{"kind":"event","timestamp":"{stamp(event.timestamp)}","attempt_id":{_named(event.attempt_id)},"event_type":{_named(event.event_type)}'
+        f'{lane}{whom},"data":'
+    )
+    behind = f',"source":{_quoted(heard.source)},"offset":{heard.place},"text":'
+    return _Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words))) if shown is not None else None)
+
+
+def _line(one: _Draft, *, is_harmless: bool) -> bytes:
     if is_harmless and one.json is not None:
         told, _, words = one.json.partition(_BETWEEN)
     else:
