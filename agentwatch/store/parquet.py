@@ -30,22 +30,28 @@ _COLUMNS = {
 }
 
 
-def write(location: str, lines: Iterable[bytes]) -> None:
+def write(location: str, lines: Iterable[bytes]) -> int:
     """Store the lines of sessions, each a line of JSON whose `timestamp` is in UTC, by the day of it; a day that is there already is replaced.
 
-    Raises StorageError.
+    How many there were; of none, nothing is made. Raises StorageError.
     """
     columns = ", ".join(f"{expression} AS {name}" for name, expression in _COLUMNS.items())
-    if "://" not in location:
-        Path(location).mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
-        file.writelines(lines)
+        number = 0
+        for line in lines:
+            file.write(line)
+            number += 1
         file.flush()
+        if not number:
+            return 0
+        if "://" not in location:
+            Path(location).mkdir(parents=True, exist_ok=True)
         query = (
             f"COPY (SELECT (json->>'timestamp')[:10] AS day, {columns} FROM read_ndjson_objects(?) ORDER BY ended_at) TO '{_quoted(location)}' "  # noqa: S608  # ours
             "(FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day), OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'sessions')"
         )
         _run(location, query, [file.name])
+    return number
 
 
 def read(location: str, first_day: str) -> Iterator[bytes]:

@@ -41,7 +41,8 @@ def compacted(directory):
 
 def known(directory, since=None):
     problems = []
-    found = sessions(history.rows(directory, since, problems.append))
+    with history.lines(directory, since, problems.append) as lines:
+        found = sessions(row for rows in history.understood(lines, problems.append) for row in rows)
     return [(one.attempt_id, one.timestamp, one.metrics.cost_usd) for one in found], problems
 
 
