@@ -381,7 +381,8 @@ class Housekeeping:
             for action in rotate(self._settings, datetime.now(UTC)) if self._settings.retention.automatic else ():
                 if action.what != "left":
                     self._report(f"rotation: {action.what} {action.path}: {action.why}")
-            with history.lines(self._settings.logs.dir, datetime.now(UTC) - USUAL_WITHIN, lambda _problem: None) as lines:
+            since, location = datetime.now(UTC) - USUAL_WITHIN, self._settings.report.history
+            with history.lines(self._settings.logs.dir, since, lambda _problem: None, location) as lines:
                 found = (row for rows in history.joined(lines, (), lambda _problem: None) for row in rows)
                 self._usual = usual_usd((row.executor, row.metrics.cost_usd) for row in found if row.executor and row.metrics.cost_usd)
         except Exception as error:  # noqa: BLE001  # the watch goes on without it

@@ -71,7 +71,7 @@ def _gathered(
     problems: list[str] = []
     rows: list[Row] = []
     running: frozenset[tuple[str, str]] = frozenset()
-    with store.lines(log_dir, since, problems.append) as lines:
+    with store.lines(log_dir, since, problems.append, loaded.settings.report.history) as lines:
         saved = _saved(state, problems)
         if saved is not None:
             is_watched = holder_of(state) is not None
@@ -202,12 +202,12 @@ def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> t
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     wanted = loaded.settings.report.history.rstrip("/") or os.fspath(log_dir / "history")
-    location = wanted if "://" in wanted else os.fspath(Path(wanted).expanduser().absolute())
+    location = wanted if parquet.is_remote(wanted) else os.fspath(Path(wanted).expanduser().absolute())
     done = store.compacted(log_dir)
     paths = [path for path in store.files(log_dir, store.METRICS) if path.name != f"{store.METRICS}.jsonl"]
     states = {path.name: state for path in paths if (state := store.state_of(path)) is not None}
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with store.lines(log_dir, None, report, needs_parquet=True) as lines, Spill(Path(gettempdir())) as spill:
+    with store.lines(log_dir, None, report, location, needs_parquet=True) as lines, Spill(Path(gettempdir())) as spill:
         for place, rows in enumerate(store.understood(lines, report)):
             packed = Packed()
             packed.add(rows)

@@ -147,16 +147,17 @@ class Lines:
         self._spans.append((name, self._unpacked, start, self._unpacked.tell()))
 
 
-def lines(log_dir: Path, since: datetime | None, tell: Tell, *, needs_parquet: bool = False) -> Lines:
+def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str, *, needs_parquet: bool = False) -> Lines:
     """The lines of all metrics files, in the order in which they were written; archives of months before `since` stay closed. To be closed.
 
+    `location` is where the settings say that Parquet is: no other store of objects is asked, whatever stands in the directory.
     What was compacted is read from Parquet, before what was not; where that cannot be read, from the files as long as they are there,
     but with `needs_parquet`: then it raises StorageError.
     """
     for look in range(LOOKS):
         paths, problems, found = files(log_dir, METRICS, since), list[str](), Lines()
         try:
-            kept = _add_compacted(log_dir, paths, since, found)
+            kept = _add_compacted(log_dir, paths, since, location, found)
         except StorageError as error:
             if needs_parquet:
                 found.close()
@@ -222,7 +223,7 @@ def repeated(values: Iterable[int]) -> set[int]:
     return again
 
 
-def _add_compacted(log_dir: Path, paths: list[Path], since: datetime | None, found: Lines) -> list[Path]:
+def _add_compacted(log_dir: Path, paths: list[Path], since: datetime | None, location: str, found: Lines) -> list[Path]:
     """Add the lines in Parquet that the period needs; the files that are to be read besides. Raises StorageError, and then nothing is added."""
     done = compacted(log_dir)
     at_ns = since.timestamp() * 1e9 if since is not None else 0
@@ -230,6 +231,8 @@ def _add_compacted(log_dir: Path, paths: list[Path], since: datetime | None, fou
         return paths
     from agentwatch.store import parquet  # noqa: PLC0415  # where somebody compacts
 
+    if parquet.is_remote(done.location) and done.location != location.rstrip("/"):
+        raise StorageError(f"`report.history` does not say `{safe(done.location, 200)}`", hint=f"set it so, or remove `{ARCHIVE}/{COMPACTED}`")
     found.unpack(done.location, parquet.read(done.location, f"{since or EPOCH:%Y-%m-%d}"))
     return [path for path in paths if done.files.get(path.name) != state_of(path)]
 

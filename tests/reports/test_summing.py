@@ -167,7 +167,7 @@ def add(directory: Path, rows):
 
 
 def blocks(directory: Path) -> int:
-    with store.lines(directory, None, pytest.fail) as lines:
+    with store.lines(directory, None, pytest.fail, "") as lines:
         return len(list(lines))
 
 

@@ -19,7 +19,7 @@ def test_each_pass_says_the_same_whatever_happens_meanwhile(tmp_path):
     path.write_bytes(b"1\n2\n")
     packed = tmp_path / "agent-metrics-2026-01.jsonl.gz"
     packed.write_bytes(gzip.compress(b"0\n"))
-    with history.lines(tmp_path, None, pytest.fail) as lines:
+    with history.lines(tmp_path, None, pytest.fail, "") as lines:
         first = told(lines)
         with path.open("ab") as file:
             file.write(b"3\n")
@@ -32,7 +32,7 @@ def test_a_file_that_was_cut_meanwhile_ends_where_it_ends(tmp_path):
     """Nobody should, and nothing hangs."""
     path = tmp_path / "agent-metrics.jsonl"
     path.write_bytes(b"1\n2\n")
-    with history.lines(tmp_path, None, pytest.fail) as lines:
+    with history.lines(tmp_path, None, pytest.fail, "") as lines:
         path.write_bytes(b"1\n")
         assert told(lines) == [b"1"]
 

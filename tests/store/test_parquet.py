@@ -41,7 +41,7 @@ def compacted(directory):
 
 def known(directory, since=None):
     problems = []
-    with history.lines(directory, since, problems.append) as lines:
+    with history.lines(directory, since, problems.append, "") as lines:
         found = sessions(row for rows in history.understood(lines, problems.append) for row in rows)
     return [(one.attempt_id, one.timestamp, one.metrics.cost_usd) for one in found], problems
 
