@@ -218,10 +218,9 @@ def _group(one: Seen) -> str:
 
 def _feed(engine: Engine, file: File, max_line_bytes: int, problems: list[str]) -> Iterator[None]:
     """Judge a file, with a rest after each block."""
-    opened: Callable[[str, str], Any] = gzip.open if file.path.endswith(".gz") else open
     out: list[Alert] = []
     decoder = None
-    with opened(file.path, "rb") as stream:
+    with gzip.open(file.path, "rb") if file.path.endswith(".gz") else Path(file.path).open("rb", BLOCK_BYTES) as stream:
         for offset, lines in _lines(stream, file, max_line_bytes, problems):
             if decoder is None:
                 name = recognise(file.path, lines[:RECOGNISE_LINES])
@@ -237,7 +236,7 @@ def _feed(engine: Engine, file: File, max_line_bytes: int, problems: list[str]) 
             yield
 
 
-def _lines(stream: IO[bytes], file: File, max_line_bytes: int, problems: list[str]) -> Iterator[tuple[int, list[bytes]]]:
+def _lines(stream: IO[bytes] | gzip.GzipFile, file: File, max_line_bytes: int, problems: list[str]) -> Iterator[tuple[int, list[bytes]]]:
     """Whole lines that begin in the file's span, about a megabyte at a time, each time with the offset of the first."""
     offset = file.start
     if offset:
@@ -251,5 +250,5 @@ def _lines(stream: IO[bytes], file: File, max_line_bytes: int, problems: list[st
             return
         if not lines:
             return
-        yield offset, [line for line in lines if len(line) <= max_line_bytes]
-        offset += sum(map(len, lines))
+        yield offset, lines if max(map(len, lines)) <= max_line_bytes else [line for line in lines if len(line) <= max_line_bytes]
+        offset = stream.tell()

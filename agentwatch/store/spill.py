@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -84,7 +84,7 @@ class Spill:
         """The lines of `metrics.sessions` of all rows, those of sessions that ended before `until`. Nothing is to be added any more."""
         counts = self._join()
         last_s = until.timestamp() if until is not None else float("inf")
-        for index in _sorted(self._ends):
+        for index in sorted(range(len(self._ends)), key=self._ends.__getitem__):
             if self._ends[index] >= last_s:
                 return
             if counts[index]:
@@ -93,29 +93,25 @@ class Spill:
     def _join(self) -> bytearray:
         """Put the rows of each attempt together that has several; which lines count after that."""
         counts = bytearray(b"\1") * len(self._owners)
-        for _, members in groupby(_sorted(self._owners), self._owners.__getitem__):
+        several = {one for one, other in pairwise(sorted(self._owners)) if one == other}
+        shared = [index for index, owner in enumerate(self._owners) if owner in several]
+        shared.sort(key=lambda index: (self._owners[index], self._places[index]))
+        for _, members in groupby(shared, self._owners.__getitem__):
             same = list(members)
-            if len(same) > 1:
-                same.sort(key=self._places.__getitem__)
-                rows = [_decode(self._line(index)) for index in same]
-                read, made = {id(row) for row in rows}, sessions(rows)
-                sums, whole = Packed(), {id(row) for row in made}
-                sums.add(row for row in made if id(row) not in read)
-                self.add(sums, 0)
-                # What was not changed keeps its bytes, by which a store knows it.
-                for index, row in zip(same, rows, strict=True):
-                    counts[index] = id(row) in whole
-                counts += b"\1" * len(sums.sizes)
+            rows = [_decode(self._line(index)) for index in same]
+            read, made = {id(row) for row in rows}, sessions(rows)
+            sums, whole = Packed(), {id(row) for row in made}
+            sums.add(row for row in made if id(row) not in read)
+            self.add(sums, 0)
+            # What was not changed keeps its bytes, by which a store knows it.
+            for index, row in zip(same, rows, strict=True):
+                counts[index] = id(row) in whole
+            counts += b"\1" * len(sums.sizes)
         return counts
 
     def _line(self, index: int) -> bytes:
         start = self._starts[index]
         return os.pread(self._file.fileno(), self._starts[index + 1] - start, start)
-
-
-def _sorted(values: "array[int] | array[float]") -> list[int]:
-    """The places of the values in their order, equal ones in that of their places."""
-    return sorted(range(len(values)), key=values.__getitem__)
 
 
 def _owner(row: Row) -> int:
