@@ -22,7 +22,6 @@ from agentwatch.apps.publish import DAEMON_BUSY_S, publish
 from agentwatch.apps.rules import Keeper
 from agentwatch.apps.wholes import Wholes, is_line
 from agentwatch.core.detectors.cost_anomaly import usual_usd
-from agentwatch.core.metrics import sessions
 from agentwatch.errors import StorageError
 from agentwatch.logger import append
 from agentwatch.model import Alert, Fault
@@ -382,8 +381,10 @@ class Housekeeping:
             for action in rotate(self._settings, datetime.now(UTC)) if self._settings.retention.automatic else ():
                 if action.what != "left":
                     self._report(f"rotation: {action.what} {action.path}: {action.why}")
-            rows = history.rows(self._settings.logs.dir, datetime.now(UTC) - USUAL_WITHIN, lambda _problem: None)
-            self._usual = usual_usd((row.executor, row.metrics.cost_usd) for row in sessions(rows) if row.executor and row.metrics.cost_usd)
+            since, location = datetime.now(UTC) - USUAL_WITHIN, self._settings.report.history
+            with history.lines(self._settings.logs.dir, since, lambda _problem: None, location) as lines:
+                found = (row for rows in history.joined(lines, (), lambda _problem: None) for row in rows)
+                self._usual = usual_usd((row.executor, row.metrics.cost_usd) for row in found if row.executor and row.metrics.cost_usd)
         except Exception as error:  # noqa: BLE001  # the watch goes on without it
             self._report(f"rotation failed: {error}", Level.ERROR)
 

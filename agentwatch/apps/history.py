@@ -1,10 +1,10 @@
 """All that is known of past sessions: from the store, from what the daemon remembers, and from logs where those do not reach."""
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,6 @@ from agentwatch.store import history as store
 from agentwatch.store.parts import Kept, Parts
 
 if TYPE_CHECKING:
-    from agentwatch.apps import scan
     from agentwatch.apps.scan import Progress
     from agentwatch.checkpoint import Checkpoint
     from agentwatch.settings import Loaded
@@ -41,7 +40,7 @@ class _Gathered(NamedTuple):
 
     log_dir: Path
     since: datetime
-    lines: list[store.Block]
+    lines: store.Lines
     beside: list[Row]
     running: frozenset[tuple[str, str]]
     problems: list[str]
@@ -53,37 +52,41 @@ def collect(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, sin
     Where a daemon watches, the store and its checkpoint say all. Where it does not run, what was written since is read on from there;
     where there never was one, the logs are read; without `reads_logs` neither, which is quick. Nothing is written.
     """
-    return _history(_gather(loaded, environ, home, since, progress, reads_logs=reads_logs))
+    with _gathered(loaded, environ, home, since, progress, reads_logs=reads_logs) as gathered:
+        return _history(gathered)
 
 
 def summary(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, period: Period, progress: "Progress") -> Summary:
     """`summarise` of what `collect` finds, without a month's sessions in memory."""
-    gathered = _gather(loaded, environ, home, period.before.start, progress, reads_logs=True)
-    return _summed(gathered, period) or summarise(_history(gathered), period)
+    with _gathered(loaded, environ, home, period.before.start, progress, reads_logs=True) as gathered:
+        return _summed(gathered, period) or summarise(_history(gathered), period)
 
 
-def _gather(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, since: datetime, progress: "Progress", *, reads_logs: bool) -> _Gathered:
+@contextmanager
+def _gathered(
+    loaded: "Loaded", environ: Mapping[str, str], home: Path | None, since: datetime, progress: "Progress", *, reads_logs: bool
+) -> Iterator[_Gathered]:
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     state = log_dir / STATE_DIR
     problems: list[str] = []
-    lines = store.blocks(log_dir, since, problems.append)
     rows: list[Row] = []
     running: frozenset[tuple[str, str]] = frozenset()
-    saved = _saved(state, problems)
-    if saved is not None:
-        is_watched = holder_of(state) is not None
-        if not (is_watched or reads_logs):
-            problems.append("no daemon runs: what was logged since it ended is not in these figures")
-        snapshot = saved.engine if is_watched or not reads_logs else _caught_up(loaded, environ, home, saved, progress)
-        live = [row for row in live_rows(snapshot) if row.format not in PROGRAMS]
-        rows += (row for row in snapshot.rows if row.format not in PROGRAMS)
-        rows += live
-        running = frozenset((row.scope, row.attempt_id) for row in live)
-    elif reads_logs:
-        found = _scanned(loaded, environ, home, state, since, progress)
-        rows += found.rows
-        problems += found.problems
-    return _Gathered(log_dir, since, lines, rows, running, problems)
+    with store.lines(log_dir, since, problems.append, loaded.settings.report.history) as lines:
+        saved = _saved(state, problems)
+        if saved is not None:
+            is_watched = holder_of(state) is not None
+            if not (is_watched or reads_logs):
+                problems.append("no daemon runs: what was logged since it ended is not in these figures")
+            snapshot = saved.engine if is_watched or not reads_logs else _caught_up(loaded, environ, home, saved, progress)
+            live = [row for row in live_rows(snapshot) if row.format not in PROGRAMS]
+            rows += (row for row in snapshot.rows if row.format not in PROGRAMS)
+            rows += live
+            running = frozenset((row.scope, row.attempt_id) for row in live)
+        elif reads_logs:
+            found, unread = _scanned(loaded, environ, home, state, since, progress)
+            rows += found
+            problems += unread
+        yield _Gathered(log_dir, since, lines, rows, running, problems)
 
 
 def _history(gathered: _Gathered) -> History:
@@ -96,37 +99,47 @@ def _history(gathered: _Gathered) -> History:
 def _summed(gathered: _Gathered, period: Period) -> Summary | None:
     """The summary, where every row tells its errors; the logger's copies of errors need the rows in memory."""
     parts = Parts(gathered.log_dir / STATE_DIR)
-    blocks = [(block, parts.get(block.lines)) for block in gathered.lines]
-    counted = Counter(row.attempt_id for row in gathered.beside)
-    for block, kept in blocks:
-        counted.update(kept.names() if kept is not None else store.attempts(block))
-    # An attempt may have several rows, of which some replace and some continue others: what has only one needs no look at the rest.
-    several = {attempt_id for attempt_id, rows in counted.items() if rows > 1}
+    known: list[Kept | None] = []
+
+    def attempts() -> Iterator[str]:
+        yield from (row.attempt_id for row in gathered.beside)
+        for block in gathered.lines:
+            kept = parts.get(block.lines)
+            known.append(kept)
+            yield from store.attempts(block) if kept is None else kept.names()
+
+    several = store.repeated(map(hash, attempts()))
     summing = Summing(period, gathered.running)
     apart: list[Row] = []
-    unread: list[tuple[store.Block, bool]] = []
-    for block, kept in blocks:
-        is_sound = kept is not None and several.isdisjoint(kept.attempts)
-        if kept is not None and is_sound and (kept.part is None or summing.take(kept.part)):
-            apart += kept.apart
-        else:
-            unread.append((block, is_sound))
+    taken = 0
+
+    def unread() -> Iterator[tuple[store.Block, bool]]:
+        """The blocks whose lines must be read, and whether each of them is to be remembered."""
+        nonlocal taken
+        for number, (block, kept) in enumerate(zip(gathered.lines, known, strict=False)):
+            is_sound = kept is not None and several.isdisjoint(map(hash, kept.attempts))
+            if kept is not None and is_sound and (kept.part is None or summing.take(kept.part)):
+                apart.extend(kept.apart)
+                taken += 1
+            else:
+                yield block, not is_sound and number < len(known) - 1  # the last block still grows
+
     problems = list(gathered.problems)
-    read = zip(unread, store.understood((block for block, _ in unread), problems.append), strict=True)
-    is_any = len(unread) < len(blocks)
-    for (block, is_kept), rows in chain(read, [((_NO_BLOCK, True), gathered.beside)]):
-        alone = [row for row in rows if row.attempt_id not in several]
+    blocks, again = tee(unread())
+    read = store.understood((block for block, _ in blocks), problems.append)
+    is_any = False
+    for rows, (block, is_new) in chain(zip(read, again, strict=True), [(gathered.beside, (_NO_BLOCK, False))]):
+        alone = [row for row in rows if hash(row.attempt_id) not in several]
         if not all(map(_tells_errors, alone)):
             return None
-        rest = [row for row in rows if row.attempt_id in several]
-        # The last block still grows; a line that was not understood is told each time.
-        if not is_kept and block is not gathered.lines[-1] and len(rows) == block.lines.count(b"\n"):
+        rest = [row for row in rows if hash(row.attempt_id) in several]
+        if is_new and len(rows) == block.lines.count(b"\n"):  # a line that was not understood is told each time
             parts.put(block.lines, Kept.of(alone, rest))
         summing.add(alone)
         apart += rest
         is_any = is_any or bool(rows)
     joined = sessions(apart)
-    if not (is_any and all(map(_tells_errors, joined))):
+    if not ((is_any or taken) and all(map(_tells_errors, joined))):
         return None
     summing.add(joined)
     parts.save()
@@ -152,17 +165,24 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
     from agentwatch.apps import scan, setup
     from agentwatch.logger import append
     from agentwatch.store.metrics_log import NAME, MetricsLog
+    from agentwatch.store.spill import Packed, Spill
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     state = setup.state_dir(log_dir)
     seen = scan.files(loaded, environ, home, None)
-    found = scan.scan(loaded, seen, progress)
-    rows = sessions([*found.rows, *scan.scan_wholes(loaded, environ, home)])
-    for problem in found.problems:
-        report(problem)
-    metrics = MetricsLog(log_dir / NAME, None, append)
-    written = metrics.write(rows)
-    metrics.sync()
+    with Spill(state) as spill:
+        last = 0
+        for place, found in scan.scan(loaded, seen, progress):
+            spill.add(found.packed, place)
+            last = max(last, place)
+            for problem in found.problems:
+                report(problem)
+        wholes = Packed()
+        wholes.add(scan.scan_wholes(loaded, environ, home))
+        spill.add(wholes, last + 1)
+        metrics = MetricsLog(log_dir / NAME, None, append)
+        written = metrics.write_lines(spill.joined())
+        metrics.sync()
     covered = Covered({one.path: (one.stat.st_ino, one.stat.st_size) for one in seen})
     temporary = state / f"{MANIFEST}.new"
     temporary.write_bytes(msgspec.json.encode(covered))
@@ -175,22 +195,27 @@ def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> t
 
     No file of the store is touched. What is in Parquet already stays in it, whether its file is still there or not.
     """
+    from tempfile import gettempdir
+
     from agentwatch.store import parquet
+    from agentwatch.store.spill import Packed, Spill
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     wanted = loaded.settings.report.history.rstrip("/") or os.fspath(log_dir / "history")
-    location = wanted if "://" in wanted else os.fspath(Path(wanted).expanduser().absolute())
+    location = wanted if parquet.is_remote(wanted) else os.fspath(Path(wanted).expanduser().absolute())
     done = store.compacted(log_dir)
-    before = store.parquet_blocks(done.location, None) if done.files else []
     paths = [path for path in store.files(log_dir, store.METRICS) if path.name != f"{store.METRICS}.jsonl"]
     states = {path.name: state for path in paths if (state := store.state_of(path)) is not None}
-    today = now.astimezone(UTC).date()
-    known = [row for read in store.understood([*before, *store.blocks(log_dir, None, report)], report) for row in read]
-    rows = [row for row in sessions(known) if row.timestamp.date() < today]
-    if rows:
-        parquet.write(location, (msgspec.json.encode(row) + b"\n" for row in rows))
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with store.lines(log_dir, None, report, location, needs_parquet=True) as lines, Spill(Path(gettempdir())) as spill:
+        for place, rows in enumerate(store.understood(lines, report)):
+            packed = Packed()
+            packed.add(rows)
+            spill.add(packed, place)
+        number = parquet.write(location, spill.joined(until=midnight))
+    if number:
         store.note_compacted(log_dir, store.Compacted(location, {**done.files, **states}))
-    return len(rows), location
+    return number, location
 
 
 def _caught_up(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, saved: "Checkpoint", progress: "Progress") -> Snapshot:
@@ -225,7 +250,9 @@ def _caught_up(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, 
     return pipeline.engine.snapshot()
 
 
-def _scanned(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, state: Path, since: datetime, progress: "Progress") -> "scan.Found":
+def _scanned(
+    loaded: "Loaded", environ: Mapping[str, str], home: Path | None, state: Path, since: datetime, progress: "Progress"
+) -> tuple[list[Row], list[str]]:
     """What stands in logs that no rebuild has read as they are now. All files of a changed source are read: a session may lie in several."""
     from agentwatch.apps import scan
 
@@ -235,8 +262,8 @@ def _scanned(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, st
     except (OSError, msgspec.MsgspecError):
         covered = {}
     changed = {(one.place.scope, one.source) for one in seen if covered.get(one.path) != (one.stat.st_ino, one.stat.st_size)}
-    found = scan.scan(loaded, [one for one in seen if (one.place.scope, one.source) in changed], progress)
-    return scan.Found([*found.rows, *scan.scan_wholes(loaded, environ, home)], found.problems)
+    rows, problems = scan.scan_rows(loaded, [one for one in seen if (one.place.scope, one.source) in changed], progress)
+    return [*rows, *scan.scan_wholes(loaded, environ, home)], problems
 
 
 def _alerts(log_dir: Path, since: datetime) -> list[AlertMark]:

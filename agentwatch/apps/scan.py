@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -31,6 +32,7 @@ from agentwatch.pricing import Prices
 from agentwatch.settings import LONGEST, Loaded
 from agentwatch.sources.tree import Root, Seen, walk
 from agentwatch.store.history import ARCHIVE
+from agentwatch.store.spill import Packed
 
 BLOCK_BYTES = 1 << 20
 PIECE_BYTES = 64 << 20
@@ -38,6 +40,9 @@ PIECE_BYTES = 64 << 20
 
 LEAST_PIECE_BYTES, PIECES_A_CORE = 16 << 20, 3
 """Where there are few pieces, they are made smaller, so that no core waits for another."""
+
+MOST_ROWS = 1000
+"""So many finished sessions of a piece are kept as they are; they are four times as large as their lines."""
 
 SMALL_BYTES = 16 << 20
 """Less than this is read before other processes have started."""
@@ -73,7 +78,7 @@ class Piece(NamedTuple):
 class Found(NamedTuple):
     """The rows of a piece, and what could not be read of it."""
 
-    rows: list[Row]
+    packed: Packed
     problems: list[str]
 
 
@@ -91,21 +96,23 @@ def files(loaded: Loaded, environ: Mapping[str, str], home: Path | None, since: 
     return list(found.values())
 
 
-def scan(loaded: Loaded, seen: Iterable[Seen], progress: Progress) -> Found:
-    """The sessions in these logs, in pieces: to be put together by `metrics.sessions`."""
+def scan(loaded: Loaded, seen: Iterable[Seen], progress: Progress) -> Iterator[tuple[int, Found]]:
+    """What each piece of these logs has, as soon as it was read, with the place of the piece among them: to be put together by `metrics.sessions`."""
     seen = list(seen)
     recordings = tuple(_recordings(seen))
     pieces = [piece._replace(recordings=recordings) for piece in _pieces(seen, setup.limits(loaded), loaded.settings.logs.max_line_bytes)]
     total, done = sum(piece.weight for piece in pieces), 0
-    rows: list[Row] = []
-    problems: list[str] = []
     progress(0, total)
-    for piece, found in _all(pieces, total):
-        rows += found.rows
-        problems += found.problems
-        done += piece.weight
+    for place, found in _all(pieces, total):
+        yield place, found
+        done += pieces[place].weight
         progress(done, total)
-    return Found(rows, problems)
+
+
+def scan_rows(loaded: Loaded, seen: Iterable[Seen], progress: Progress) -> tuple[list[Row], list[str]]:
+    """All of `scan` in memory, in the order of the logs: the rows, and what could not be read."""
+    found = [one for _, one in sorted(scan(loaded, seen, progress), key=itemgetter(0))]
+    return [row for one in found for row in one.packed.rows()], [problem for one in found for problem in one.problems]
 
 
 def scan_wholes(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> list[Row]:
@@ -137,13 +144,17 @@ def read(piece: Piece) -> Found:
     engine = Engine(piece.limits, Prices())
     for session_id, recording in piece.recordings:
         engine.foresee(session_id, recording)
-    problems: list[str] = []
+    found = Found(Packed(), [])
     for file in piece.files:
         try:
-            _feed(engine, file, piece.max_line_bytes, problems)
+            for _ in _feed(engine, file, piece.max_line_bytes, found.problems):
+                if len(engine.rows) >= MOST_ROWS:
+                    found.packed.add(row for row in engine.rows if row.format not in PROGRAMS)
+                    engine.rows.clear()
         except OSError as error:
-            problems.append(f"`{file.source}` cannot be read: {error.strerror or error}")
-    return Found(sessions_of(engine.snapshot()), problems)
+            found.problems.append(f"`{file.source}` cannot be read: {error.strerror or error}")
+    found.packed.add(sessions_of(engine.snapshot()))
+    return found
 
 
 def _recordings(seen: list[Seen]) -> Iterator[tuple[str, Recording]]:
@@ -154,17 +165,23 @@ def _recordings(seen: list[Seen]) -> Iterator[tuple[str, Recording]]:
                 yield from foresight.of_file(Path(one.path), 0, one.place.scope)
 
 
-def _all(pieces: list[Piece], total: int) -> Iterator[tuple[Piece, Found]]:
+def _all(pieces: list[Piece], total: int) -> Iterator[tuple[int, Found]]:
     cores = _cores()
     if cores == 1 or len(pieces) < 2 or total < SMALL_BYTES:
-        yield from ((piece, read(piece)) for piece in pieces)
+        yield from ((place, read(piece)) for place, piece in enumerate(pieces))
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    with ProcessPoolExecutor(min(cores, len(pieces))) as pool:
-        waiting = {pool.submit(read, piece): piece for piece in sorted(pieces, key=lambda piece: -piece.weight)}
+    pool = ProcessPoolExecutor(min(cores, len(pieces)))
+    try:
+        by_weight = sorted(enumerate(pieces), key=lambda one: -one[1].weight)
+        waiting = {pool.submit(read, piece): place for place, piece in by_weight}
         for future in as_completed(waiting):
-            yield waiting[future], future.result()
+            place = waiting.pop(future)  # what it has found must not stay in memory
+            yield place, future.result()
+            del future
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:
@@ -199,11 +216,11 @@ def _group(one: Seen) -> str:
     return "/".join(relative[:2]).removesuffix(".jsonl")
 
 
-def _feed(engine: Engine, file: File, max_line_bytes: int, problems: list[str]) -> None:
-    opened: Callable[[str, str], Any] = gzip.open if file.path.endswith(".gz") else open
+def _feed(engine: Engine, file: File, max_line_bytes: int, problems: list[str]) -> Iterator[None]:
+    """Judge a file, with a rest after each block."""
     out: list[Alert] = []
     decoder = None
-    with opened(file.path, "rb") as stream:
+    with gzip.open(file.path, "rb") if file.path.endswith(".gz") else Path(file.path).open("rb", BLOCK_BYTES) as stream:
         for offset, lines in _lines(stream, file, max_line_bytes, problems):
             if decoder is None:
                 name = recognise(file.path, lines[:RECOGNISE_LINES])
@@ -216,9 +233,10 @@ def _feed(engine: Engine, file: File, max_line_bytes: int, problems: list[str]) 
 
             decoder.read(lines, offset, feed, lambda *_: None)
             out.clear()
+            yield
 
 
-def _lines(stream: IO[bytes], file: File, max_line_bytes: int, problems: list[str]) -> Iterator[tuple[int, list[bytes]]]:
+def _lines(stream: IO[bytes] | gzip.GzipFile, file: File, max_line_bytes: int, problems: list[str]) -> Iterator[tuple[int, list[bytes]]]:
     """Whole lines that begin in the file's span, about a megabyte at a time, each time with the offset of the first."""
     offset = file.start
     if offset:
@@ -232,5 +250,5 @@ def _lines(stream: IO[bytes], file: File, max_line_bytes: int, problems: list[st
             return
         if not lines:
             return
-        yield offset, [line for line in lines if len(line) <= max_line_bytes]
-        offset += sum(map(len, lines))
+        yield offset, lines if max(map(len, lines)) <= max_line_bytes else [line for line in lines if len(line) <= max_line_bytes]
+        offset = stream.tell()

@@ -4,16 +4,20 @@ Lines of other writers and of the ancestor are understood as far as they go. Wha
 """
 
 import gzip
+import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from tempfile import SpooledTemporaryFile
+from types import TracebackType
+from typing import IO, Any, NamedTuple, Self, cast
 
 import msgspec
 import orjson
 
-from agentwatch.core.metrics import Metrics, Outcome, Row
+from agentwatch.core.metrics import Metrics, Outcome, Row, sessions
 from agentwatch.core.text import safe
 from agentwatch.errors import StorageError
 from agentwatch.model import EPOCH, Time
@@ -22,6 +26,9 @@ ARCHIVE = "archive"
 METRICS, ERRORS = "agent-metrics", "agent-errors"
 COMPACTED = f"{METRICS}-compacted.json"
 BLOCK_BYTES, LOOKS = 256 << 10, 3
+MOST_UNPACKED_BYTES = 64 << 20
+"""More than so much of unpacked lines is kept on disk, where temporary files are."""
+
 
 _rows = msgspec.json.Decoder(Row).decode_lines
 _row = msgspec.json.Decoder(Row).decode
@@ -93,29 +100,82 @@ class _Named(msgspec.Struct, gc=False):
 _names = msgspec.json.Decoder(_Named).decode_lines
 
 
-def rows(log_dir: Path, since: datetime | None, tell: Tell) -> list[Row]:
-    """The rows of all metrics files, in the order in which they were written, their times in UTC; archives of months before `since` stay closed."""
-    return [row for read in understood(blocks(log_dir, since, tell), tell) for row in read]
+class Lines:
+    """The lines of the store, to be gone through as often as is needed and never all in memory: of a file those that it had when it was added.
 
-
-def blocks(log_dir: Path, since: datetime | None, tell: Tell) -> list[Block]:
-    """The lines of all metrics files, as `rows` reads them.
-
-    What was compacted is read from Parquet, before what was not; where that cannot be read, from the files as long as they are there.
+    What is packed is unpacked once, into a file without a name where it is much. To be closed.
     """
-    for _ in range(LOOKS):
-        paths, problems = files(log_dir, METRICS, since), list[str]()
-        found, kept = _compacted_blocks(log_dir, paths, since, problems.append)
-        found += [Block(path.name, lines) for path in kept for lines in _blocks(path, problems.append)]
-        if files(log_dir, METRICS, since) == paths:
-            break  # else one was rotated meanwhile, and stands elsewhere
+
+    def __init__(self) -> None:
+        self._unpacked = SpooledTemporaryFile[bytes](MOST_UNPACKED_BYTES)
+        self._spans: list[tuple[str, IO[bytes], int, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._unpacked.close()
+        for _, file, _, _ in self._spans:
+            file.close()
+
+    def __iter__(self) -> Iterator[Block]:
+        """Whole lines, no more at a time than a processor's cache holds. Raises OSError where a disk fails."""
+        for name, file, start, end in self._spans:
+            for lines in _whole(_span(file, start, end)):
+                yield Block(name, lines)
+
+    def add(self, path: Path, tell: Tell) -> None:
+        """A file of lines, packed or not; of a damaged one what stands before the damage."""
+        if path.suffix == ".gz":
+            self.unpack(path.name, _chunks(path, tell))
+            return
+        try:
+            file = path.open("rb", buffering=0)
+        except OSError as error:
+            tell(f"`{path.name}` cannot be read: {error.strerror or error}")
+        else:
+            self._spans.append((path.name, file, 0, os.fstat(file.fileno()).st_size))
+
+    def unpack(self, name: str, chunks: Iterable[bytes]) -> None:
+        """What it raises, and what `chunks` raises, passes through."""
+        start = self._unpacked.seek(0, os.SEEK_END)
+        for chunk in chunks:  # `writelines` would have all of them in memory first
+            self._unpacked.write(chunk)
+        self._spans.append((name, self._unpacked, start, self._unpacked.tell()))
+
+
+def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str, *, needs_parquet: bool = False) -> Lines:
+    """The lines of all metrics files, in the order in which they were written; archives of months before `since` stay closed. To be closed.
+
+    `location` is where the settings say that Parquet is: no other store of objects is asked, whatever stands in the directory.
+    What was compacted is read from Parquet, before what was not; where that cannot be read, from the files as long as they are there,
+    but with `needs_parquet`: then it raises StorageError.
+    """
+    for look in range(LOOKS):
+        paths, problems, found = files(log_dir, METRICS, since), list[str](), Lines()
+        try:
+            kept = _add_compacted(log_dir, paths, since, location, found)
+        except StorageError as error:
+            if needs_parquet:
+                found.close()
+                raise
+            problems.append(f"what was compacted is not used: {error}")
+            kept = paths
+        for path in kept:
+            found.add(path, problems.append)
+        if look == LOOKS - 1 or files(log_dir, METRICS, since) == paths:
+            break
+        found.close()  # one was rotated meanwhile, and stands elsewhere
     for problem in problems:
         tell(problem)
     return found
 
 
 def understood(blocks: Iterable[Block], tell: Tell) -> Iterator[list[Row]]:
-    """The rows of each block; at the end it is told what was not understood."""
+    """The rows of each block, their times in UTC; at the end it is told what was not understood."""
     refused: dict[str, int] = {}
     for block in blocks:
         try:
@@ -140,24 +200,41 @@ def attempts(block: Block) -> list[str]:
         return [row.attempt_id for rows in understood([block], lambda _: None) for row in rows]
 
 
-def _compacted_blocks(log_dir: Path, paths: list[Path], since: datetime | None, tell: Tell) -> tuple[list[Block], list[Path]]:
-    """The lines in Parquet that the period needs, and the files that are to be read besides."""
+def joined(lines: Iterable[Block], beside: Sequence[Row], tell: Tell) -> Iterator[list[Row]]:
+    """What `metrics.sessions` makes of these lines, which are gone through twice, and of the rows beside them; some at a time, in no order.
+
+    In memory are only the rows of attempts that have several: of those some replace and some continue others.
+    """
+    names = chain.from_iterable(map(attempts, lines))
+    several = repeated(map(hash, chain(names, (row.attempt_id for row in beside))))
+    apart: list[Row] = []
+    for read in chain(understood(lines, tell), [beside]):
+        yield [row for row in read if hash(row.attempt_id) not in several]
+        apart += [row for row in read if hash(row.attempt_id) in several]
+    yield sessions(apart)
+
+
+def repeated(values: Iterable[int]) -> set[int]:
+    """Those that come more than once."""
+    seen: set[int] = set()
+    again: set[int] = set()
+    for value in values:
+        (again if value in seen else seen).add(value)
+    return again
+
+
+def _add_compacted(log_dir: Path, paths: list[Path], since: datetime | None, location: str, found: Lines) -> list[Path]:
+    """Add the lines in Parquet that the period needs; the files that are to be read besides. Raises StorageError, and then nothing is added."""
     done = compacted(log_dir)
     at_ns = since.timestamp() * 1e9 if since is not None else 0
     if not any(written_ns >= at_ns for _, written_ns in done.files.values()):
-        return [], paths
-    try:
-        return parquet_blocks(done.location, since), [path for path in paths if done.files.get(path.name) != state_of(path)]
-    except StorageError as error:
-        tell(f"what was compacted is not used: {error}")
-        return [], paths
-
-
-def parquet_blocks(location: str, since: datetime | None) -> list[Block]:
-    """The rows of the days from `since` on. Raises StorageError."""
+        return paths
     from agentwatch.store import parquet  # noqa: PLC0415  # where somebody compacts
 
-    return [Block(location, lines) for lines in parquet.read(location, f"{since or EPOCH:%Y-%m-%d}")]
+    if parquet.is_remote(done.location) and done.location != location.rstrip("/"):
+        raise StorageError(f"`report.history` does not say `{safe(done.location, 200)}`", hint=f"set it so, or remove `{ARCHIVE}/{COMPACTED}`")
+    found.unpack(done.location, parquet.read(done.location, f"{since or EPOCH:%Y-%m-%d}"))
+    return [path for path in paths if done.files.get(path.name) != state_of(path)]
 
 
 def _is_in_utc(row: Row) -> bool:
@@ -203,22 +280,43 @@ def files(log_dir: Path, stem: str, since: datetime | None = None) -> list[Path]
 
 
 def _blocks(path: Path, tell: Tell) -> Iterator[bytes]:
-    """Whole lines, no more at a time than a processor's cache holds. A damaged archive ends where the damage begins."""
+    """Whole lines of a file, packed or not."""
+    return _whole(_chunks(path, tell))
+
+
+def _chunks(path: Path, tell: Tell) -> Iterator[bytes]:
+    """A damaged archive ends where the damage begins."""
     opened: Callable[[Path, str], Any] = gzip.open if path.suffix == ".gz" else open
-    begun: list[bytes] = []
     try:
         with opened(path, "rb") as file:
-            while block := file.read1(BLOCK_BYTES) if path.suffix == ".gz" else file.read(BLOCK_BYTES):
-                cut = block.rfind(b"\n") + 1
-                if not cut:
-                    begun.append(block)
-                    continue
-                yield b"".join((*begun, block[:cut]))
-                begun = [block[cut:]]
+            while chunk := file.read1(BLOCK_BYTES) if path.suffix == ".gz" else file.read(BLOCK_BYTES):
+                yield chunk
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         tell(f"`{path.name}` is damaged ({error}): what stands before the damage counts")
     except OSError as error:
         tell(f"`{path.name}` cannot be read: {error.strerror or error}")
+
+
+def _span(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        file.seek(start)
+        chunk = file.read(min(BLOCK_BYTES, end - start))
+        if not chunk:
+            return
+        yield chunk
+        start += len(chunk)
+
+
+def _whole(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same cut at the ends of lines. The last line may lack its end."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            begun.append(chunk)
+            continue
+        yield b"".join((*begun, chunk[:cut]))
+        begun = [chunk[cut:]]
     rest = b"".join(begun)
     if rest.strip():
         yield rest

@@ -6,19 +6,31 @@ know that length: the next crash may come before.
 """
 
 import errno
+import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
-from agentwatch.core.metrics import SAME_END, Metrics, Row
+from agentwatch.core.metrics import SAME_END, Count, Row
 from agentwatch.model import FilePosition, Time
 
 NAME = "agent-metrics.jsonl"
 MARKER_BYTES = 256
+BATCH_BYTES = 1 << 20
+"""Of many lines so much is appended at once."""
+
 _encode = msgspec.json.Encoder().encode
+_row = msgspec.json.Decoder(Row).decode
+
+
+class _Metrics(msgspec.Struct, gc=False):
+    errors: Count = 0
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -26,7 +38,7 @@ class _Told(msgspec.Struct, gc=False):
 
     attempt_id: str
     timestamp: Time
-    metrics: Metrics
+    metrics: _Metrics
 
 
 _decode = msgspec.json.Decoder(_Told).decode
@@ -41,8 +53,9 @@ class MetricsLog:
     def __init__(self, path: Path, position: FilePosition | None, append: Callable[[Path, bytes], None]) -> None:
         self._path = path
         self._append = append
-        self._told: dict[str, _Told] = {}
+        self._told: dict[str, tuple[datetime, int]] = {}
         self._inode, self._read_to = 0, 0
+        self._torn = b""
         self._dirty = False
         self._has_caught_up = False
         self._known = FilePosition()
@@ -56,18 +69,38 @@ class MetricsLog:
 
         What the logger has told already is not told again, unless we know more: errors that are no `error` events, what loops and silences cost.
         """
-        self._look()
-        lines = []
-        for row in rows:
-            line = _encode(row) + b"\n"
-            if self._again and (digest := _digest(line)) in self._again:
-                self._again.discard(digest)
-            elif not self._is_told(row):
-                lines.append(line)
+        self._look_again()
+        return self._append_all([line for row in rows if self._is_new(line := _encode(row) + b"\n") and not self._is_told(row)])
+
+    def write_lines(self, lines: Iterable[bytes]) -> int:
+        """As `write`, of rows that are lines already, however many: where it raises OSError, part of them is written."""
+        written = 0
+        batch: list[bytes] = []
+        batched = 0
+        for line in lines:
+            batch.append(line)
+            batched += len(line)
+            if batched >= BATCH_BYTES:
+                written += self._write_batch(batch)
+                batch, batched = [], 0
+        return written + self._write_batch(batch)
+
+    def _write_batch(self, lines: list[bytes]) -> int:
+        self._look_again()
+        return self._append_all([line for line in lines if self._is_new(line) and not (self._told and self._is_told(_row(line)))])
+
+    def _append_all(self, lines: list[bytes]) -> int:
         if lines:
             if self._path.is_symlink():  # whoever may write to the directory could lead us to any file
                 raise OSError(errno.ELOOP, "it is a symbolic link", os.fspath(self._path))
-            self._append(self._path, b"".join(lines))
+            if self._torn and any(line.startswith(self._torn) for line in lines):
+                self._take_back(self._torn, self._read_to)
+            data, start = b"".join(lines), self._size()
+            try:
+                self._append(self._path, data)
+            except OSError as error:
+                self._take_back(data, start)
+                raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
             self._dirty = True
         return len(lines)
 
@@ -104,38 +137,75 @@ class MetricsLog:
         except OSError:
             return False
 
-    def _look(self) -> list[bytes]:
-        """The whole lines that came since the last look, ours among them; what others told is remembered."""
+    def _look(self) -> Iterator[bytes]:
+        """The whole lines that came since the last look, ours among them; what others told is remembered, and what was written of a last line."""
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())
                 if stat.st_ino != self._inode or stat.st_size < self._read_to:
                     self._inode, self._read_to = stat.st_ino, 0
                 file.seek(self._read_to)
-                data = file.read()
+                self._torn = b""
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        self._torn = line if len(line) <= BATCH_BYTES else b""
+                        return
+                    self._read_to += len(line)
+                    self._note(line)
+                    yield line
         except OSError:
-            return []
-        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-        for line in lines:
-            self._read_to += len(line)
-            if b'"format":' in line:
-                continue
-            try:
-                told = _decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue
-            self._told[told.attempt_id] = told
-        return lines
+            return
+
+    def _look_again(self) -> None:
+        deque(self._look(), maxlen=0)
+
+    def _note(self, line: bytes) -> None:
+        if b'"format":' in line:
+            return
+        try:
+            told = _decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        self._told[told.attempt_id] = told.timestamp, told.metrics.errors
+
+    def _is_new(self, line: bytes) -> bool:
+        """Whether it does not stand in the file yet; where it does, that has been said now."""
+        if not self._again or (digest := _digest(line)) not in self._again:
+            return True
+        self._again.discard(digest)
+        return False
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def _take_back(self, data: bytes, start: int) -> None:
+        """Cut off what was written of `data` before the disk was full or a process was killed, if nobody has written since: who writes holds the lock, shared.
+
+        Else the next writer closes the torn line.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        with os.fdopen(fd, "rb", buffering=0) as file, suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.seek(start)
+            if data.startswith(file.read(len(data) + 1).removeprefix(b"\n")):
+                os.ftruncate(fd, start)
 
     def _is_told(self, row: Row) -> bool:
         told = self._told.get(row.attempt_id)
-        if told is None or abs(told.timestamp - row.timestamp) > SAME_END:
+        if told is None:
             return False
-        return row.loops is None and not row.stuck_ms and row.metrics.errors == told.metrics.errors
+        at, errors = told
+        return abs(at - row.timestamp) <= SAME_END and row.loops is None and not row.stuck_ms and row.metrics.errors == errors
 
 
-def _digest(line: bytes) -> bytes:
-    return blake2b(line, digest_size=8).digest()
+def _digest(line: bytes) -> int:
+    return int.from_bytes(blake2b(line, digest_size=8).digest(), "little")
 
 
 def _marker(fd: int, size: int) -> str:

@@ -77,14 +77,14 @@ class Parts:
         digest = sha256(lines).digest()
         self._kept.pop(digest, None)
         self._kept[digest] = msgspec.Raw(_encode(kept))
+        while len(self._kept) > MOST_PARTS:
+            del self._kept[next(iter(self._kept))]
         self._is_changed = True
 
     def save(self) -> None:
         """Write what is new, where there is a directory of our own."""
         if not (self._is_changed and self._is_ours):
             return
-        for digest in list(self._kept)[:-MOST_PARTS]:
-            del self._kept[digest]
         data = _encode(self._kept)
         temporary = self._state / f"{NAME}.new"
         with suppress(OSError):

@@ -216,9 +216,9 @@ def test_a_rebuild_in_many_pieces_finds_the_same(counted, monkeypatch):
     monkeypatch.setattr(scan, "PIECE_BYTES", 300_000)
     loaded = load(cwd=place.base, environ={"AGENTWATCH_SOURCES": "none"}, home=place.base)
     seen = scan.files(loaded, {}, place.base, None)
-    pieces = scan.scan(loaded, seen, lambda *_: None)
-    assert len(pieces.rows) > len(sessions)
-    rows = {row.attempt_id: row for row in joined(pieces.rows)}
+    pieces, _ = scan.scan_rows(loaded, seen, lambda *_: None)
+    assert len(pieces) > len(sessions)
+    rows = {row.attempt_id: row for row in joined(pieces)}
     assert set(rows) == {one["attempt_id"] for one in sessions}
     for one in sessions:
         row = rows[one["attempt_id"]]

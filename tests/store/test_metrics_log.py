@@ -1,13 +1,17 @@
 """The store of sessions: each row once, beside the lines of the logger."""
 
+import errno
 import json
 import os
+import resource
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from agentwatch.core.metrics import Loops, Metrics, Row
 from agentwatch.logger import AgentLogger, append
+from agentwatch.store import metrics_log
 from agentwatch.store.metrics_log import NAME, MetricsLog
 
 AT = datetime(2026, 2, 9, 10, tzinfo=UTC)
@@ -134,8 +138,67 @@ def test_a_disk_that_says_no_loses_nothing(path):
     assert log.write([row("a")]) == 1
 
 
+@pytest.fixture
+def room():
+    """Lets files grow to a size, as a disk does that is nearly full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("before", [b"", b'{"attempt_id":"the'])
+def test_a_full_disk_leaves_no_part_of_a_row(path, room, before):
+    """What it took is taken back, all rows of one call, and they count as not written."""
+    path.write_bytes(before)
+    log = opened(path)
+    room(len(before) + 1000)
+    with pytest.raises(OSError, match="File too large"):
+        log.write([row(f"a-{number}") for number in range(50)])
+    assert path.read_bytes() == before
+    room(resource.RLIM_INFINITY)
+    assert log.write([row(f"a-{number}") for number in range(50)]) == 50
+    assert len(path.read_bytes().removeprefix(before + b"\n").splitlines()) == 50
+
+
+def test_what_another_has_written_behind_it_is_never_cut(path):
+    """A full disk takes the short line of another writer, who knows nothing of locks, behind our torn one."""
+
+    def torn(to, data):
+        to.write_bytes(data[:100] + b'\n{"attempt_id":"theirs"}\n')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        MetricsLog(path, None, torn).write([row("a")])
+    assert path.read_bytes().endswith(b'\n{"attempt_id":"theirs"}\n')
+
+
+def test_many_lines_are_written_some_at_a_time(path, room, monkeypatch):
+    """A disk that fills up meanwhile has whole lines, each of which is known when they come again."""
+    monkeypatch.setattr(metrics_log, "BATCH_BYTES", 500)
+    told(path, "a-3")
+    lines = [msgspec.json.encode(row(f"a-{number}", at=datetime.now(UTC) if number == 3 else AT)) + b"\n" for number in range(30)]
+    room(path.stat().st_size + 3000)
+    with pytest.raises(OSError, match="File too large"):
+        opened(path).write_lines(lines)
+    kept = attempts(path)
+    assert 5 < len(kept) < 20
+    room(resource.RLIM_INFINITY)
+    assert opened(path).write_lines(lines) == 30 - len(kept)
+    assert sorted(attempts(path)) == sorted(f"a-{number}" for number in range(30))
+
+
+def test_what_a_kill_has_left_of_a_row_is_taken_back_when_it_is_made_again(path):
+    """The kernel stops a long write where the kill meets it."""
+    opened(path).write([row("a"), row("b")])
+    whole = path.read_bytes()
+    for left in (1, 40, len(whole) - 1):
+        path.write_bytes(whole[:left])
+        assert opened(path).write([row("a"), row("b")]) == (2 if left < len(whole) // 2 else 1)
+        assert path.read_bytes() == whole
+
+
 def test_half_a_line_of_a_killed_writer_costs_nothing_but_itself(path):
     """It is closed, and the next row is whole."""
-    path.write_bytes(b'{"timestamp":"2026-')
+    path.write_bytes(b'{"attempt_id":"the')
     opened(path).write([row("a")])
     assert path.read_bytes().splitlines()[1].startswith(b'{"timestamp"')

@@ -41,7 +41,8 @@ def compacted(directory):
 
 def known(directory, since=None):
     problems = []
-    found = sessions(history.rows(directory, since, problems.append))
+    with history.lines(directory, since, problems.append, "") as lines:
+        found = sessions(row for rows in history.understood(lines, problems.append) for row in rows)
     return [(one.attempt_id, one.timestamp, one.metrics.cost_usd) for one in found], problems
 
 
@@ -85,6 +86,28 @@ def test_a_newer_line_of_a_session_replaces_the_one_in_parquet(logs):
     compacted(logs)
     (logs / "agent-metrics.jsonl").unlink()
     assert [cost for name, _, cost in known(logs)[0] if name == "b"] == [9.0]
+
+
+def test_what_went_on_for_days_is_one_session(logs):
+    """Its older line stays in the partition of a day of which nothing else is left: that of the later day counts."""
+    went_on = {"started_at": (NOW - timedelta(days=13)).isoformat()}
+    write(logs / OLD, row("x", 12, **went_on), days_ago=10)
+    compacted(logs)
+    write(logs / "agent-metrics.jsonl", {**row("x", 2, **went_on), "metrics": {"cost_usd": 7.0}})
+    compacted(logs)
+    (logs / OLD).unlink()
+    (logs / "agent-metrics.jsonl").unlink()
+    assert [cost for name, _, cost in known(logs)[0] if name == "x"] == [7.0]
+
+
+def test_a_log_directory_of_any_name_is_found_again(tmp_path):
+    """Brackets and stars are no patterns."""
+    logs = tmp_path / "lo*gs [1]?'"
+    logs.mkdir()
+    write(logs / OLD, row("a", 12), days_ago=10)
+    compacted(logs)
+    (logs / OLD).unlink()
+    assert [name for name, _, _ in known(logs)[0]] == ["a"]
 
 
 def test_a_short_period_opens_no_parquet(logs):

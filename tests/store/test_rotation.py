@@ -223,5 +223,6 @@ def test_what_is_rotated_while_it_is_read_is_read(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(history, "files", files)
-    assert [row.attempt_id for row in history.rows(tmp_path, None, problems.append)] == ["a"]
+    with history.lines(tmp_path, None, problems.append, "") as lines:
+        assert [history.attempts(block) for block in lines] == [["a"]]
     assert problems == []
