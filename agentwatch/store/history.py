@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
 
@@ -107,7 +106,7 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self._unpacked = SpooledTemporaryFile[bytes](MOST_UNPACKED_BYTES)
+        self._unpacked: IO[bytes] | None = None
         self._spans: list[tuple[str, IO[bytes], int, int]] = []
 
     def __enter__(self) -> Self:
@@ -117,7 +116,8 @@ class Lines:
         self.close()
 
     def close(self) -> None:
-        self._unpacked.close()
+        if self._unpacked is not None:
+            self._unpacked.close()
         for _, file, _, _ in self._spans:
             file.close()
 
@@ -141,6 +141,10 @@ class Lines:
 
     def unpack(self, name: str, chunks: Iterable[bytes]) -> None:
         """What it raises, and what `chunks` raises, passes through."""
+        if self._unpacked is None:
+            from tempfile import SpooledTemporaryFile  # noqa: PLC0415  # 4 ms, where something is packed
+
+            self._unpacked = SpooledTemporaryFile[bytes](MOST_UNPACKED_BYTES)
         start = self._unpacked.seek(0, os.SEEK_END)
         for chunk in chunks:  # `writelines` would have all of them in memory first
             self._unpacked.write(chunk)
