@@ -10,9 +10,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 def stamp(at: datetime) -> str:
     """A time as lines have it: ISO 8601, UTC, to the millisecond."""
-    from msgspec import to_builtins  # noqa: PLC0415  # `--help` does without
+    import msgspec  # noqa: PLC0415  # `--help` does without
 
-    text: str = to_builtins(at if at.tzinfo is UTC else at.astimezone(UTC))  # a quarter of the time that `isoformat` takes
+    text: str = msgspec.to_builtins(at if at.tzinfo is UTC else at.astimezone(UTC))  # a quarter of the time that `isoformat` takes
     return f"{text[:-1]}.000Z" if at.microsecond == 0 else f"{text[:_TO_MILLISECONDS]}Z"
 
 
