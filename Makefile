@@ -6,10 +6,10 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 SOURCES := agentwatch tests benchmarks fuzz tools
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench torture soak newcomer e2e-agents systemd fuzz audit lock reference screenshots docs dist prices clean
+.PHONY: help run demo test check bench torture soak newcomer e2e-agents systemd object-store fuzz audit lock reference screenshots docs dist prices clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run.stamp ## watch the agents' logs, in the foreground
 	@exec $(BIN)/agentwatch run
@@ -42,6 +42,12 @@ e2e-agents: .venv/dev.stamp .cache/agents/installed.stamp ## watch Claude Code a
 
 systemd: .venv/dev.stamp ## run the services under a systemd of their own, in a container; needs root and systemd-nspawn
 	$(BIN)/pytest -m systemd
+
+object-store: ## keep finished days in an S3 server on loopback, with the newest DuckDB whose extension PyPI has
+	$(PYTHON) -m venv .cache/object-store
+	.cache/object-store/bin/python -m pip --quiet --disable-pip-version-check install --editable . pytest hypothesis psutil \
+		'moto[server]==5.2.5' duckdb==1.5.5 duckdb-extension-httpfs==1.5.5 duckdb-extension-aws==1.5.5
+	.cache/object-store/bin/pytest tests/store/test_object_store.py tests/store/test_parquet.py
 
 fuzz: .venv/dev.stamp ## feed the parsers with what breaks them, ten minutes each
 	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
