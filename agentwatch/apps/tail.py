@@ -37,6 +37,9 @@ The first line after a quiet while waits for nothing."""
 MOST_TEXT = 2000
 MOST_LINE = 500
 MOST_ITEMS, DEEPEST, MOST_KEY = 100, 6, 200
+BEYOND = 1024
+"""So much behind a cut is looked at before it is made: half a secret looks like none. Those that are longer are known by how they begin."""
+
 MOST_NOTED = 128
 """So many events become lines together, and are looked at together for secrets and for what acts on a screen."""
 
@@ -163,7 +166,7 @@ class _Lines:
 def event_line(heard: Heard) -> str:
     """An event on one line: when, which attempt, what. Secrets are taken out, and what could move a cursor is visible."""
     event, said = heard.event, heard.said()
-    text = f"{said.title}: {said.text[:MOST_LINE]}" if said.text else said.title
+    text = f"{said.title}: {_until(said.text, MOST_LINE, shown)}" if said.text else said.title
     return f"{stamp(event.timestamp)}  {_whose(event.attempt_id, event.lane)}  {shown(text)}{'…' if len(said.text) > MOST_LINE else ''}\n"
 
 
@@ -210,7 +213,7 @@ class Noted(NamedTuple):
 class _Draft(NamedTuple):
     """An event on its way to a line of JSON. What stands before its data and behind it is JSON already, and safe.
 
-    `told` is its data and `words` what it says in words, both as the log has them; `json` is both as JSON, `_BETWEEN` them, None where the data must be cut.
+    `told` is its data and `words` what it says in words, both as the log has them (the words for a bit more than there is room for); `json` is both as JSON, `_BETWEEN` them, None where the data must be cut.
     """
 
     before: bytes
@@ -245,7 +248,7 @@ def _draft(heard: Heard, event: Event, line: bytes, whom: str) -> _Draft:
     told = _told(data)
     if event.event_type == "agent_thinking" and (thoughts := thought(line)):
         told["thinking"] = thoughts
-    words = (heard.words or said(event, line, data)).line[:MOST_LINE].replace("\n", " ")
+    words = (heard.words or said(event, line, data)).line[: MOST_LINE + BEYOND].replace("\n", " ")
     shown = _within(told)
     lane = f',"lane":{_named(event.lane)}' if event.lane else ""
     before = (
@@ -253,14 +256,14 @@ def _draft(heard: Heard, event: Event, line: bytes, whom: str) -> _Draft:
         f'{lane}{whom},"data":'
     )
     behind = f',"source":{_quoted(heard.source)},"offset":{heard.place},"text":'
-    return _Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words))) if shown is not None else None)
+    return _Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words[:MOST_LINE]))) if shown is not None else None)
 
 
 def _line(one: _Draft, *, is_harmless: bool) -> bytes:
     if is_harmless and one.json is not None:
         told, _, words = one.json.partition(_BETWEEN)
     else:
-        told, words = _json(_safe_fields(one.told)), _json(_safe(one.words))
+        told, words = _json(_safe_fields(one.told)), _json(_until(one.words, MOST_LINE, _safe))
     return b"".join((one.before, told, one.behind, words, b"}\n"))
 
 
@@ -348,12 +351,17 @@ def _json(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-_BETWEEN = b"\t"
-"""Stands in no JSON that `_json` writes."""
+_BETWEEN = b"\n"
+"""Stands in no JSON that `_json` writes, and is nothing that `harmless_json` minds."""
 
 
 def _safe(text: str) -> str:
     return redact(clean(text, newlines=True))
+
+
+def _until(text: str, most: int, made_safe: Callable[[str], str]) -> str:
+    """A text as far as there is room for it, made safe before it is cut, and again: what stood behind may have made a value harmless."""
+    return made_safe(text) if len(text) <= most else made_safe(made_safe(text[: most + BEYOND])[:most])
 
 
 def _safe_fields(fields: dict[str, object]) -> dict[str, object]:
@@ -365,12 +373,12 @@ def _tidy(value: object, depth: int = 0) -> object:
     """A value of a log, bounded, and each text of it safe."""
     match value:
         case str():
-            return _safe(value) if len(value) <= MOST_TEXT else _safe(value[:MOST_TEXT]) + "…"
+            return _until(value, MOST_TEXT, _safe) + ("…" if len(value) > MOST_TEXT else "")
         case dict() | list() | tuple() if depth >= DEEPEST:
             return "…"
         case dict():
             items = value.items() if len(value) <= MOST_ITEMS else list(value.items())[:MOST_ITEMS]
-            return {_safe(key[:MOST_KEY]): _tidy_field(key, item, depth + 1) for key, item in items}
+            return {_until(key, MOST_KEY, _safe): _tidy_field(key, item, depth + 1) for key, item in items}
         case list() | tuple():
             return [_tidy(item, depth + 1) for item in value[:MOST_ITEMS]]
     return value

@@ -188,7 +188,7 @@ def understood(blocks: Iterable[Block], tell: Tell) -> Iterator[list[Row]]:
             lines = [line for line in block.lines.splitlines() if line.strip()]
             read = [row for line in lines if (row := _lenient(line)) is not None]
             refused[block.name] = refused.get(block.name, 0) + len(lines) - len(read)
-        sound = [row for row in read if row.timestamp.tzinfo is UTC or _is_in_utc(row)]
+        sound = [row for row in read if (row.timestamp.tzinfo is UTC and row.error_summary is None) or _is_in_utc(row)]
         refused[block.name] = refused.get(block.name, 0) + len(read) - len(sound)
         yield sound
     for name, count in refused.items():
@@ -242,13 +242,22 @@ def _add_compacted(log_dir: Path, paths: list[Path], since: datetime | None, loc
 
 
 def _is_in_utc(row: Row) -> bool:
-    """Put its times in UTC; false where the calendar has no such time there."""
+    """Put its times in UTC; false where the calendar has no such time there. An error's time that it has not counts as absent."""
     try:
         row.timestamp = row.timestamp.astimezone(UTC)
         row.started_at = row.started_at and row.started_at.astimezone(UTC)
     except OverflowError:
         return False
+    for kind in row.error_summary.kinds if row.error_summary is not None else ():
+        kind.first_seen, kind.last_seen = _in_utc(kind.first_seen), _in_utc(kind.last_seen)
     return True
+
+
+def _in_utc(at: datetime | None) -> datetime | None:
+    try:
+        return at if at is None or at.tzinfo is UTC else at.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def errors(log_dir: Path, since: datetime | None, tell: Tell) -> list[ErrorLine]:

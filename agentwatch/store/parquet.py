@@ -18,7 +18,10 @@ from agentwatch.core.text import safe
 from agentwatch.errors import StorageError
 
 BATCH_ROWS = 10_000
-FILE, FILES = "sessions0.parquet", "day=*/*.parquet"
+FILE, FILES = "sessions0.parquet", "day=*/sessions*.parquet"
+PART = f"{FILE}.part"
+"""What a day is written to before it is there: a process that is killed leaves it behind, and nobody reads it."""
+
 PATIENCE = ("SET http_timeout = 15", "SET http_retries = 1")
 """A report that waits for a store of objects waits for half a minute, not for two: it can do without."""
 
@@ -73,8 +76,13 @@ def write(location: str, lines: Iterable[bytes]) -> int:
                     file.write(line)
                     number += 1
                 file.flush()
-                query = f"COPY (SELECT {columns} FROM read_ndjson_objects(?)) TO {_quoted(f'{directory}/{FILE}')} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BATCH_ROWS})"  # noqa: S608  # ours
+                target = f"{directory}/{FILE if is_remote(location) else PART}"  # a store of objects has an object as a whole or not at all
+                query = (
+                    f"COPY (SELECT {columns} FROM read_ndjson_objects(?)) TO {_quoted(target)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BATCH_ROWS})"  # noqa: S608  # ours
+                )
                 connection.execute(query, [file.name])
+            if not is_remote(location):
+                Path(target).replace(f"{directory}/{FILE}")
     return number
 
 

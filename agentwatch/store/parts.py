@@ -73,10 +73,15 @@ class Parts:
         return _decode(raw)
 
     def put(self, lines: bytes, kept: Kept) -> None:
-        """Remember a block, in place of what was known of it."""
+        """Remember a block, in place of what was known of it; not one whose sums are beyond what a row can hold."""
         digest = sha256(lines).digest()
         self._kept.pop(digest, None)
-        self._kept[digest] = msgspec.Raw(_encode(kept))
+        try:
+            raw = _encode(kept)
+            _decode(raw)
+        except (OverflowError, msgspec.ValidationError):
+            return
+        self._kept[digest] = msgspec.Raw(raw)
         while len(self._kept) > MOST_PARTS:
             del self._kept[next(iter(self._kept))]
         self._is_changed = True

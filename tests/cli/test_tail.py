@@ -274,6 +274,29 @@ def test_long_names_of_fields_say_what_is_secret_and_are_not_kept():
     assert app._may_name_secret.cache_info().currsize == kept
 
 
+@pytest.mark.parametrize("shown", [5, 20, 39])
+@pytest.mark.parametrize("most", [app.MOST_LINE, app.MOST_TEXT, app.MOST_KEY])
+def test_a_secret_that_is_cut_in_two_does_not_stand_there_by_half(most, shown):
+    """Where a text is cut its secrets are known by what stands behind."""
+    key, secret = "AKIAA1B2C3D4E5F6G7H8", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7cF0bXaB3dE6gH"
+    for title in ("", "says: "):
+        text = "x " * most
+        text = f"{text[: most - len(f'{title}{key} ') - shown]}{key} {secret} {'and more ' * 300}"
+        data = {"output": {text: 1} if most == app.MOST_KEY else text}
+        line = json.dumps({"timestamp": "2026-02-09T08:00:00Z", "attempt_id": "a-1", "event_type": "agent_output", "data": data}).encode() + b"\n"
+        [heard] = heard_of("agent-work-stream.jsonl", [line])
+        for told in (app.event_json(heard, Context()), app.event_line(heard)):
+            assert secret[:5] not in told
+
+
+def test_one_look_at_lines_in_any_script_finds_them_harmless(monkeypatch):
+    """What people write outside of ASCII is not looked at text by text."""
+    line = json.dumps(event(0, "agent_output", data={"output": "één\n日本語 👩 x"})).encode() + b"\n"
+    [heard] = heard_of("agent-work-stream.jsonl", [line])
+    monkeypatch.setattr(app, "_safe_fields", lambda _: pytest.fail("each text was looked at"))
+    assert orjson.loads(app.event_json(heard, Context()))["data"]["output"] == "één\n日本語 👩 x"
+
+
 def heard_of(path, lines):
     """Every event of these lines as `tail` hears it."""
     row = FORMATS.get(recognise(str(path), lines[:50]))

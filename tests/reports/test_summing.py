@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from agentwatch.apps import history
 from agentwatch.core.metrics import ErrorKind, ErrorSummary, Metrics, Row
 from agentwatch.core.reports.history import last_days
 from agentwatch.core.reports.summary import summarise
+from agentwatch.model import MOST_TOKENS
 from agentwatch.store import history as store
 from agentwatch.store import parts
 
@@ -265,3 +266,36 @@ def test_no_more_is_remembered_than_is_promised(month, monkeypatch):
     assert summary(month).sessions.total == 42
     assert len(parts.Parts(month / ".agentwatch")._kept) == 2
     assert summary(month).sessions.total == 42
+
+
+FAR_EAST = timezone(timedelta(hours=14))
+"""It is tomorrow there, for most of the day."""
+
+
+@pytest.mark.parametrize("attempts", [33, 20], ids=["alone", "some twice"])
+@pytest.mark.parametrize(
+    ("first_seen", "last_seen", "tokens"),
+    [
+        (NOW.isoformat(), NOW.astimezone(FAR_EAST).isoformat(), 1),
+        ("0001-01-01T00:00:00+02:00", NOW.isoformat(), 1),
+        (NOW.isoformat(), "9999-12-31T23:59:59-02:00", 1),
+        (NOW.isoformat(), NOW.isoformat(), MOST_TOKENS),
+    ],
+    ids=["another clock", "before the calendar", "behind the calendar", "sums beyond a row"],
+)
+def test_what_no_memory_can_hold_is_told_each_time(tmp_path, monkeypatch, attempts, first_seen, last_seen, tokens):
+    """Times of errors that are not in UTC, or not in its calendar, and sums that are more than a row's: the figures are those of all sessions at once, and errors stand at their day in UTC."""
+    monkeypatch.setattr(store, "BLOCK_BYTES", 1 << 10)
+    (tmp_path / ".agentwatch").mkdir(0o700)
+    kind = {"cluster": "x", "count": 1, "first_seen": first_seen, "last_seen": last_seen}
+    with (tmp_path / "agent-metrics.jsonl").open("w") as file:
+        for number in range(33):
+            at = (NOW - timedelta(minutes=number)).isoformat()
+            line = {"timestamp": at, "started_at": at, "attempt_id": f"ve-{number % attempts}", "format": "canonical"}
+            line["metrics"] = {"errors": 1, "tokens": {"input": tokens}}
+            file.write(json.dumps(line | {"error_summary": {"total_errors": 1, "kinds": [kind]}}) + "\n")
+    for _ in range(3):
+        one, other = both(tmp_path)
+        assert one == other
+        assert one["sessions"]["total"] == attempts
+        assert one["top_errors"][0]["trend"] == ({} if last_seen.startswith("9999") else {"2026-02-09": 33})

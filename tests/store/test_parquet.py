@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -157,3 +158,35 @@ def test_without_sessions_nothing_is_made(tmp_path):
     """Neither a directory nor a note."""
     assert compacted(tmp_path)[0] == 0
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from agentwatch.store import parquet
+def kill():
+    while not any(path.name not in sys.argv[2:] for path in Path(sys.argv[1]).glob("day=2026-02-09/*")):
+        time.sleep(0.0005)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=kill, daemon=True).start()
+parquet.write(sys.argv[1], (b'{"timestamp":"2026-02-09T00:00:00Z","attempt_id":"%d","task_title":"%s","metrics":{}}\\n' % (n, os.urandom(600).hex().encode()) for n in range(40000)))
+"""
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new day", "a day that is there"])
+def test_a_kill_while_a_day_is_written_costs_nothing(logs, is_new):
+    """What was compacted before can be read, and compacting again puts right what was left behind."""
+    compacted(logs)
+    (logs / OLD).unlink()
+    before = known(logs)
+    day = logs / "history" / "day=2026-02-09"
+    if is_new:
+        (day / "sessions0.parquet").unlink()
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run([sys.executable, "-c", KILLED, logs / "history", "sessions0.parquet" if not is_new else ""], env=environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in day.iterdir()] != ["sessions0.parquet"]
+    assert known(logs) == before
+    assert compacted(logs)[0] == 3
+    assert known(logs) == before
+    assert [path.name for path in day.iterdir()] == ["sessions0.parquet"]
