@@ -213,7 +213,8 @@ class Noted(NamedTuple):
 class _Draft(NamedTuple):
     """An event on its way to a line of JSON. What stands before its data and behind it is JSON already, and safe.
 
-    `told` is its data and `words` what it says in words, both as the log has them (the words for a bit more than there is room for); `json` is both as JSON, `_BETWEEN` them, None where the data must be cut.
+    `told` is its data and `words` what it says in words, both as the log has them (the words for a bit more than there is room for). `json` is the data,
+    the words cut and, where that is less, uncut, all as JSON with `_BETWEEN` between them; None where the data must be cut.
     """
 
     before: bytes
@@ -256,12 +257,15 @@ def _draft(heard: Heard, event: Event, line: bytes, whom: str) -> _Draft:
         f'{lane}{whom},"data":'
     )
     behind = f',"source":{_quoted(heard.source)},"offset":{heard.place},"text":'
-    return _Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join((shown, _json(words[:MOST_LINE]))) if shown is not None else None)
+    if shown is None:
+        return _Draft(before.encode(), told, behind.encode(), words, None)
+    looked_at = [shown, _json(words[:MOST_LINE]), *([_json(words)] if len(words) > MOST_LINE else [])]
+    return _Draft(before.encode(), told, behind.encode(), words, _BETWEEN.join(looked_at))
 
 
 def _line(one: _Draft, *, is_harmless: bool) -> bytes:
     if is_harmless and one.json is not None:
-        told, _, words = one.json.partition(_BETWEEN)
+        told, words = one.json.split(_BETWEEN)[:2]
     else:
         told, words = _json(_safe_fields(one.told)), _json(_until(one.words, MOST_LINE, _safe))
     return b"".join((one.before, told, one.behind, words, b"}\n"))

@@ -17,8 +17,8 @@ from agentwatch.core.metrics import Row
 from agentwatch.core.reports.summary import Part, part_of
 
 NAME = "summary-parts"
-MOST_PARTS = 1024
-"""A quarter of a gigabyte of the store, in 15 MB."""
+MOST_BYTES = 32 << 20
+"""Some 2,000 blocks, half a gigabyte of the store; fewer where many attempts have several lines."""
 
 _MADE_BY = sha256(f"1 {__version__}".encode()).digest()
 """Version of what a part has, and of the program: figures may be counted otherwise in another one."""
@@ -54,6 +54,7 @@ class Parts:
     def __init__(self, state: Path) -> None:
         self._state = state
         self._kept: dict[bytes, msgspec.Raw] = {}
+        self._size = 0
         self._is_changed = False
         self._is_ours = _is_ours(state)
         with suppress(OSError, msgspec.MsgspecError):
@@ -62,6 +63,7 @@ class Parts:
             data = (state / NAME).read_bytes()
             if data[:64] == _MADE_BY + sha256(data[64:]).digest():
                 self._kept = _decode_all(data[64:])
+                self._size = sum(map(len, self._kept.values()))
 
     def get(self, lines: bytes) -> Kept | None:
         """What is known of a block; None where that is nothing."""
@@ -75,16 +77,20 @@ class Parts:
     def put(self, lines: bytes, kept: Kept) -> None:
         """Remember a block, in place of what was known of it; not one whose sums are beyond what a row can hold."""
         digest = sha256(lines).digest()
-        self._kept.pop(digest, None)
+        self._forget(digest)
         try:
             raw = _encode(kept)
             _decode(raw)
         except (OverflowError, msgspec.ValidationError):
             return
         self._kept[digest] = msgspec.Raw(raw)
-        while len(self._kept) > MOST_PARTS:
-            del self._kept[next(iter(self._kept))]
+        self._size += len(raw)
+        while self._size > MOST_BYTES:
+            self._forget(next(iter(self._kept)))
         self._is_changed = True
+
+    def _forget(self, digest: bytes) -> None:
+        self._size -= len(self._kept.pop(digest, b""))
 
     def save(self) -> None:
         """Write what is new, where there is a directory of our own."""
