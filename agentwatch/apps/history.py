@@ -133,7 +133,7 @@ def _summed(gathered: _Gathered, period: Period) -> Summary | None:
         if not all(map(_tells_errors, alone)):
             return None
         rest = [row for row in rows if hash(row.attempt_id) in several]
-        if is_new and len(rows) == block.lines.count(b"\n"):  # a line that was not understood is told each time
+        if is_new and len(rows) == len(block.lines.splitlines()):  # a line that was not understood is told each time
             parts.put(block.lines, Kept.of(alone, rest))
         summing.add(alone)
         apart += rest

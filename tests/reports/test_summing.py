@@ -251,12 +251,17 @@ def test_nothing_is_believed_or_left_where_others_write(month, state, decoded, t
     assert not (own / parts.NAME).exists()
 
 
-def test_a_line_that_is_no_session_is_told_each_time(month):
+@pytest.mark.parametrize(
+    ("before", "after"), [(b'{"attempt_id":"a"}\n', b""), (b"", b'{"timestamp":"2026-02')], ids=["at the beginning", "torn at the end of what was rotated"]
+)
+def test_a_line_that_is_no_session_is_told_each_time(month, before, after):
     """A block that has one is not remembered."""
-    path = month / "agent-metrics.jsonl"
-    path.write_bytes(b'{"attempt_id":"a"}\n' + path.read_bytes())
+    (month / "archive").mkdir()
+    rotated = month / "archive" / "agent-metrics-2026-01.jsonl"
+    rotated.write_bytes(before + (month / "agent-metrics.jsonl").read_bytes() + after)
+    (month / "agent-metrics.jsonl").write_bytes(msgspec.json.encode(Row(timestamp=NOW, attempt_id="new", started_at=NOW, metrics=Metrics())) + b"\n")
     told = [summary(month).problems for _ in range(2)]
-    assert told[0] == told[1] == ["`agent-metrics.jsonl`: 1 line is no session, and not counted"]
+    assert told[0] == told[1] == ["`agent-metrics-2026-01.jsonl`: 1 line is no session, and not counted"]
 
 
 def test_no_more_is_remembered_than_is_promised(month, monkeypatch):
