@@ -111,23 +111,20 @@ def _summed(gathered: _Gathered, period: Period) -> Summary | None:
     several = store.repeated(map(hash, attempts()))
     summing = Summing(period, gathered.running)
     apart: list[Row] = []
-    taken = 0
 
     def unread() -> Iterator[tuple[store.Block, bool]]:
         """The blocks whose lines must be read, and whether each of them is to be remembered."""
-        nonlocal taken
         for number, (block, kept) in enumerate(zip(gathered.lines, known, strict=False)):
             is_sound = kept is not None and several.isdisjoint(map(hash, kept.attempts))
             if kept is not None and is_sound and (kept.part is None or summing.take(kept.part)):
                 apart.extend(kept.apart)
-                taken += 1
             else:
                 yield block, not is_sound and number < len(known) - 1  # the last block still grows
 
     problems = list(gathered.problems)
     blocks, again = tee(unread())
     read = store.understood((block for block, _ in blocks), problems.append)
-    is_any = False
+    is_any = any(known)  # of a block without sessions nothing is remembered
     for rows, (block, is_new) in chain(zip(read, again, strict=True), [(gathered.beside, (_NO_BLOCK, False))]):
         alone = [row for row in rows if hash(row.attempt_id) not in several]
         if not all(map(_tells_errors, alone)):
@@ -139,7 +136,7 @@ def _summed(gathered: _Gathered, period: Period) -> Summary | None:
         apart += rest
         is_any = is_any or bool(rows)
     joined = sessions(apart)
-    if not ((is_any or taken) and all(map(_tells_errors, joined))):
+    if not (is_any and all(map(_tells_errors, joined))):
         return None
     summing.add(joined)
     parts.save()
