@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.harness import append, eventually
+from tests.sources.harness import append, eventually, remove
 
 PROJECT = Path(__file__).parents[2]
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
@@ -255,7 +255,7 @@ def test_an_agents_folder_that_appears_later_is_read(daemon: Daemon, tmp_path: P
 def test_a_log_directory_that_was_replaced_is_watched_on(running: Daemon, how: str, tmp_path: Path) -> None:
     """48: state, alerts and inputs go on in the new one."""
     if how == "deleted":
-        shutil.rmtree(running.log_dir)
+        remove(running.log_dir)
     else:
         running.log_dir.rename(tmp_path / "old")
     running.log_dir.mkdir()
@@ -268,7 +268,7 @@ def test_a_log_directory_that_was_replaced_is_watched_on(running: Daemon, how: s
 
 def test_a_log_directory_that_is_gone_for_a_while_is_no_reason_to_end(running: Daemon) -> None:
     """48: nothing to write to, and nothing to read."""
-    shutil.rmtree(running.log_dir)
+    remove(running.log_dir)
     deadline = time.monotonic() + 2.5
     eventually(lambda: not running.is_alive or time.monotonic() > deadline)
     assert running.is_alive, running.messages

@@ -1,5 +1,6 @@
 """Runs a `Tailer` on real files with a clock of its own, and collects what it reads."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -125,3 +126,13 @@ def eventually(condition: Callable[[], object], within_s: float = 20.0, what: st
         assert time.monotonic() < deadline, f"not within {within_s} s: {what or condition} ({found!r})"
         time.sleep(0.01)
     return found
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory in which another process still makes and removes files of its own."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(directory, ignore_errors=True)
+        return not directory.exists()
+
+    eventually(is_gone)
