@@ -2,22 +2,19 @@
 
 Layers, the lowest first: defaults, the user's file, the nearest `agentwatch.toml` upwards, the file named by `--config` or, where
 that is not given, by `AGENTWATCH_CONFIG`, `.env`, the environment, flags. A file that merely lies in the directory (the nearest one, `.env`) may not set what runs a command or sends
-data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says what the library is used for.
+data away: a cloned repository must not be able to do either. docs/adr/0001-settings-library.md says why no library of settings is used.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
-import typed_settings
 from msgspec import Meta
-from typed_settings.converters import to_bool
-from typed_settings.dict_utils import merge_settings
-from typed_settings.types import LoadedSettings, LoadedValue, LoaderMeta, OptionInfo
 
 from agentwatch.errors import SettingsError
 from agentwatch.model import Severity
@@ -415,14 +412,17 @@ _NEVER_OVERRIDDEN = frozenset({"cost.usd_per_day", "cost.usd_per_project_day"})
 
 _NAMES = frozenset(name for key in KEYS.values() for name in key.names)
 
-# Built by hand, because the library's own look at the classes parses this whole file once per class in search of docstrings: 30 ms
-# of every start (Python 3.11), against less than 1 ms.
-_OPTIONS = tuple(
-    OptionInfo(
-        parent_cls=_SECTIONS[key.path.partition(".")[0]], path=key.path, cls=key.type, default=key.default, has_no_default=False, default_is_factory=False
-    )
-    for key in KEYS.values()
-)
+
+class Given(NamedTuple):
+    """A value as a layer has it: from where, and the directory that a relative path counts from."""
+
+    value: Any
+    origin: str
+    base: Path
+
+
+Layer = dict[str, Given]
+"""What one place sets, by `section.key`."""
 
 
 def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Mapping[str, object] | None = None, config: Path | None = None) -> Loaded:
@@ -435,7 +435,7 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     """
     cwd = cwd.absolute()
     files = _files(cwd, environ, home, config)
-    layers = [_one(key.path, key.default, LoaderMeta(DEFAULT, cwd)) for key in KEYS.values()]
+    layers: list[Layer] = [{key.path: Given(key.default, DEFAULT, cwd) for key in KEYS.values()}]
     tables = [_toml_layer(path, is_trusted=is_trusted) for path, is_trusted in files]
     layers += [layer for layer, _ in tables]
     env_file = cwd / ".env"
@@ -443,20 +443,20 @@ def load(*, cwd: Path, environ: Mapping[str, str], home: Path | None, flags: Map
     if env_file.is_file():
         values = _env_values(env_file)
         _refuse_untrusted(values, env_file)
-        layers += _name_layers(_without_shared(values), f"`{env_file}` ", cwd)
+        layers.append(_name_layer(_without_shared(values), f"`{env_file}` ", cwd))
         files.append((env_file, False))
-    layers += _name_layers(environ, "environment ", cwd)
-    layers += [_one(path, value, LoaderMeta(FLAG, cwd)) for path, value in (flags or {}).items() if value is not None]
+    layers.append(_name_layer(environ, "environment ", cwd))
+    layers.append({path: Given(value, FLAG, cwd) for path, value in (flags or {}).items() if value is not None})
 
     values_by_section: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-    merged = merge_settings(_OPTIONS, layers)
-    for path, loaded in merged.items():
+    merged = ChainMap(*reversed(layers))
+    for path, key in KEYS.items():
         section, _, name = path.partition(".")
-        values_by_section[section][name] = _value(KEYS[path], loaded, home)
+        values_by_section[section][name] = _value(key, merged[path], home)
     sections: dict[str, Any] = {section: cls(**values_by_section[section]) for section, cls in _SECTIONS.items()}
     return Loaded(
         settings=Settings(**sections),
-        origins={path: loaded.loader_meta.name for path, loaded in merged.items()},
+        origins={path: merged[path].origin for path in KEYS},
         files=tuple(path for path, _ in files),
         overrides=tuple(sorted((one for _, found in tables for one in found), key=lambda one: OVERRIDES.index(one.kind))),
     )
@@ -530,8 +530,7 @@ def _user_file(environ: Mapping[str, str], home: Path | None) -> Path | None:
 def _nearest_file(cwd: Path) -> Path | None:
     # A parent that this user may not look into ends the search.
     with suppress(PermissionError):
-        path = typed_settings.find(FILE_NAME, stop_files=(), start_dir=cwd)
-        return path if _is_there(path) else None
+        return next((path for folder in (cwd, *cwd.parents) if (path := folder / FILE_NAME).exists()), None)
     return None
 
 
@@ -554,7 +553,7 @@ def _text(path: Path, errors: str) -> str:
     return data.decode("utf-8-sig", errors)
 
 
-def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[Override]]:
+def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[Layer, list[Override]]:
     import tomllib  # noqa: PLC0415  # 5 ms, for those who have such a file
 
     try:
@@ -563,6 +562,7 @@ def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[O
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"`{path}`: not TOML: {error}", hint="texts need quotes; sections stand in square brackets") from None
     overrides = [one for kind in OVERRIDES for one in _overrides(kind, data.pop(kind, {}), path)]
+    layer: Layer = {}
     for section, keys in data.items():
         names = [f"{section}.{name}" for name in keys] if isinstance(keys, dict) else []
         for name in names or [section]:
@@ -573,12 +573,12 @@ def _toml_layer(path: Path, *, is_trusted: bool) -> tuple[LoadedSettings, list[O
             _check_key(name, path)
         if not isinstance(keys, dict):
             raise SettingsError(f"`{path}`: `{section}` is a section, not a key: {keys!r:.100}", hint=f"begin it with a line `[{section}]`")
-    return LoadedSettings(data, LoaderMeta(f"`{path}`", path.parent)), overrides
+        layer |= {f"{section}.{name}": Given(value, f"`{path}`", path.parent) for name, value in keys.items()}
+    return layer, overrides
 
 
 def _overrides(kind: str, table: object, file: Path) -> Iterator[Override]:
     """What a file sets for single executors or projects: by pattern, section and key."""
-    meta = LoaderMeta(f"`{file}`", file.parent)
     example = f"write it as `[{kind}.PATTERN.stuck]`, with its keys below"
     for pattern, sections in _items(table, f"`{file}`: `{kind}`", example):
         values: dict[str, Any] = {}
@@ -592,8 +592,8 @@ def _overrides(kind: str, table: object, file: Path) -> Iterator[Override]:
                 if path not in KEYS or path in _NEVER_OVERRIDDEN:
                     near = _nearest_name(path, (key for key in KEYS if key.startswith(f"{section}.") and key not in _NEVER_OVERRIDDEN))
                     raise SettingsError(f"`{file}`: unknown key: `{kind}.{pattern}.{path}`", hint=near)
-                values[path] = _value(KEYS[path], LoadedValue(value, meta), None)
-        yield Override(kind, pattern, values, meta.name)
+                values[path] = _value(KEYS[path], Given(value, f"`{file}`", file.parent), None)
+        yield Override(kind, pattern, values, f"`{file}`")
 
 
 def _items(table: object, what: str, hint: str) -> Iterable[tuple[str, Any]]:
@@ -661,32 +661,24 @@ def _without_shared(values: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.startswith(PREFIX) or not _is_reserved(OLDER_NAMES.get(name, ""))}
 
 
-def _name_layers(values: Mapping[str, str], where: str, base: Path) -> Iterator[LoadedSettings]:
-    """One layer for each variable that is set, so that the origin of a value is its variable."""
+def _name_layer(values: Mapping[str, str], where: str, base: Path) -> Layer:
+    """What variables set; the origin of a value is its variable."""
     for name, value in values.items():
         if value and name.startswith(PREFIX) and name not in _NAMES and name not in RESERVED_NAMES:
             raise SettingsError(f"{where}{name}: unknown setting", hint=_nearest_name(name, _NAMES | RESERVED_NAMES))
-    for key in KEYS.values():
-        for name in key.names:
-            if text := values.get(name):
-                yield _one(key.path, text, LoaderMeta(where + name, base))
+    return {key.path: Given(text, where + name, base) for key in KEYS.values() for name in key.names if (text := values.get(name))}
 
 
-def _one(path: str, value: object, meta: LoaderMeta) -> LoadedSettings:
-    section, _, name = KEYS[path].path.partition(".")
-    return LoadedSettings({section: {name: value}}, meta)
-
-
-def _value(key: Key, loaded: LoadedValue, home: Path | None) -> object:
+def _value(key: Key, given: Given, home: Path | None) -> object:
     """Bring a value into its type and range."""
-    value, meta = loaded
+    value, origin, base = given
     try:
         if isinstance(key.default, Path):
-            return _path_of(value, meta.base_dir, home)
+            return _path_of(value, base, home)
         return msgspec.convert(_READERS.get(key.path, _as_is)(value), key.type, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
         text = _PATTERN.sub("not of the form that is asked for", str(error))
-        raise SettingsError(f"{meta.name}, `{key.path}`: {text[0].lower()}{text[1:]}: {value!r:.100}", hint=key.help) from None
+        raise SettingsError(f"{origin}, `{key.path}`: {text[0].lower()}{text[1:]}: {value!r:.100}", hint=key.help) from None
 
 
 def _path_of(value: Any, base: Path, home: Path | None) -> Path:
@@ -707,15 +699,18 @@ def check_directory(loaded: Loaded) -> None:
             raise SettingsError(f"{loaded.origins['logs.dir']}, `logs.dir`: `{blocked}` is no directory", hint="choose another with `--log-dir DIR`")
 
 
+_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
 def _as_is(value: Any) -> Any:
     return value
 
 
 def _truth(value: Any) -> bool:
-    try:
-        return to_bool(value)
-    except ValueError:
-        raise ValueError("expected true or false (or yes, no, on, off, 1, 0)") from None
+    truth = _TRUTHS.get(str(value).lower())
+    if truth is None:
+        raise ValueError("expected true or false (or yes, no, on, off, 1, 0)")
+    return truth
 
 
 def _names(value: Any) -> Any:

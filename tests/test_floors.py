@@ -116,7 +116,6 @@ def test_each_heavy_client_is_imported_in_one_file_at_most():
         "pyspark",
         "watchdog",
         "genai_prices",
-        "typed_settings",
         "dotenv",
         "httpx",
         "httpx2",

