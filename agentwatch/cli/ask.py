@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, since
 from agentwatch.errors import UsageError
 
 if TYPE_CHECKING:
     from agentwatch.apps.ask import Answer
 
-EPILOG = examples(
-    'agentwatch ask "why did the last session fail?"',
-    'agentwatch ask "what is wrong with the database?" --run latest',
-    'agentwatch ask "where does ECONNREFUSED come from" --since 2h --show-prompt',
-    "agentwatch ask what went wrong --json | jq -r .text",
+
+@commands.command(
+    epilog=examples(
+        'agentwatch ask "why did the last session fail?"',
+        'agentwatch ask "what is wrong with the database?" --run latest',
+        'agentwatch ask "where does ECONNREFUSED come from" --since 2h --show-prompt',
+        "agentwatch ask what went wrong --json | jq -r .text",
+    )
 )
-
-
 def ask(
     question: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="In plain words.", show_default=False)],
     *,

@@ -9,16 +9,18 @@ from typing import Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
+from agentwatch.cli.common import commands
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home
 from agentwatch.errors import UsageError
 
-EPILOG = examples(
-    "agentwatch backtest --set stuck.threshold_ms=120000",
-    "agentwatch backtest --days 30 --set tool_loop.repeats=3",
-    "agentwatch backtest --with stricter.toml --json | jq .new",
+
+@commands.command(
+    epilog=examples(
+        "agentwatch backtest --set stuck.threshold_ms=120000",
+        "agentwatch backtest --days 30 --set tool_loop.repeats=3",
+        "agentwatch backtest --with stricter.toml --json | jq .new",
+    )
 )
-
-
 def backtest(
     *,
     log_dir: LogDir = None,

@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from agentwatch import voice
 from agentwatch.cli.options import LogFormat, home
 from agentwatch.voice import Level
 
 if TYPE_CHECKING:
     from agentwatch.settings import Loaded
+
+commands = typer.Typer()
+"""What is registered here becomes a command of the program when it is called."""
 
 
 @contextmanager

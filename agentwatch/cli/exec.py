@@ -8,19 +8,13 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.core.runs import LATEST, VARIABLE
 from agentwatch.errors import UsageError
 
 SETTINGS = {"allow_interspersed_args": False}
 """What follows the command's name is the command's own."""
-
-EPILOG = examples(
-    "agentwatch exec -- claude",
-    'agentwatch exec --task T-17 --max-cost 5 --on-alert stop -- codex exec --json "Fix the login redirect"',
-    "agentwatch exec --max-idle 10m -- make agent",
-)
 
 _DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -33,6 +27,15 @@ class OnAlert(StrEnum):
     NONE = "none"
 
 
+@commands.command(
+    "exec",
+    context_settings=SETTINGS,
+    epilog=examples(
+        "agentwatch exec -- claude",
+        'agentwatch exec --task T-17 --max-cost 5 --on-alert stop -- codex exec --json "Fix the login redirect"',
+        "agentwatch exec --max-idle 10m -- make agent",
+    ),
+)
 def execute(
     command: Annotated[list[str], typer.Argument(metavar="CMD...", help="The agent and its arguments, behind `--`.", show_default=False)],
     *,

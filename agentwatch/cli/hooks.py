@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load
+from agentwatch.cli.common import commands, load
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.errors import UsageError
 
 hooks_app = typer.Typer(name="hooks", help="Print settings for the agents' own hooks.", rich_markup_mode=None)
+commands.add_typer(hooks_app)
 
 TIMEOUT_S = 10
 """After which Claude Code goes on without the hook. It takes 0.3 s."""

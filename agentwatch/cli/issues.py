@@ -6,19 +6,20 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import Config, LogDir, examples
-
-EPILOG = examples(
-    "agentwatch issues",
-    "agentwatch issues --run latest --severity high",
-    "agentwatch issues --ack 17f3e006 --resolve 4a53034770",
-    "agentwatch issues --json | jq -r 'select(.seen_in_runs == 0) | .title'",
-)
 
 _Fingerprints = list[str] | None
 
 
+@commands.command(
+    epilog=examples(
+        "agentwatch issues",
+        "agentwatch issues --run latest --severity high",
+        "agentwatch issues --ack 17f3e006 --resolve 4a53034770",
+        "agentwatch issues --json | jq -r 'select(.seen_in_runs == 0) | .title'",
+    )
+)
 def issues(
     *,
     log_dir: LogDir = None,

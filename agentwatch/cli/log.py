@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentwatch.cli.common import load
+from agentwatch.cli.common import commands, load
 from agentwatch.cli.options import Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -25,6 +25,7 @@ log_app = typer.Typer(
         'agentwatch log end --attempt "$id" success',
     ),
 )
+commands.add_typer(log_app)
 
 Attempt = Annotated[str, typer.Option("--attempt", metavar="ID", help="The attempt that the event belongs to.")]
 Lane = Annotated[str | None, typer.Option("--lane", metavar="ID", help="The sub-agent inside the attempt.")]

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,56 +11,44 @@ import typer.core
 from typer.exceptions import TyperException
 
 from agentwatch import __version__
-from agentwatch.cli import ask as ask_
-from agentwatch.cli import backtest as backtest_
-from agentwatch.cli import exec as exec_
-from agentwatch.cli import issues as issues_
-from agentwatch.cli import mcp as mcp_
-from agentwatch.cli import notify as notify_
-from agentwatch.cli import raw as raw_
-from agentwatch.cli import reports, watching
-from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import imports, load, report, say, say_as
-from agentwatch.cli.hooks import hooks_app
-from agentwatch.cli.log import log_app
-from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples, home, moment, path, since
-from agentwatch.cli.rules import rules_app
-from agentwatch.cli.runs import runs_app
-from agentwatch.cli.service import service_app
+from agentwatch.cli.common import commands, report, say
+from agentwatch.cli.options import examples
 from agentwatch.errors import AgentwatchError, UsageError
 from agentwatch.voice import Level
 
-ORDER = (
-    *("run", "notify", "tail", "alerts", "issues", "ask", "raw", "status", "doctor", "summary", "report", "replay", "backtest"),
-    *("runs", "rules", "exec", "log", "hooks", "mcp", "rotate", "service", "demo"),
-)
-"""Of the commands in the help: what is used first stands first."""
-
-
-commands = typer.Typer()
-"""What is registered here becomes a command of the program when it is called."""
-
-commands.command("exec", context_settings=exec_.SETTINGS, epilog=exec_.EPILOG)(exec_.execute)
-commands.command("backtest", epilog=backtest_.EPILOG)(backtest_.backtest)
-commands.command("notify", epilog=notify_.EPILOG)(notify_.notify)
-commands.command("summary", epilog=reports.EPILOG)(reports.summary)
-commands.command("rotate", epilog=reports.ROTATE_EPILOG)(reports.rotate)
-commands.command("issues", epilog=issues_.EPILOG)(issues_.issues)
-commands.command("raw", epilog=raw_.EPILOG)(raw_.raw)
-commands.command("ask", epilog=ask_.EPILOG)(ask_.ask)
-commands.command("mcp", epilog=mcp_.EPILOG)(mcp_.mcp)
-commands.command("tail", epilog=watching.TAIL_EPILOG)(watching.tail)
-commands.command("replay", epilog=watching.REPLAY_EPILOG)(watching.replay)
-for group in (reports.report_app, rules_app, runs_app, log_app, hooks_app, service_app):
-    commands.add_typer(group)
+MODULES = {
+    "run": "daemon",
+    "notify": "notify",
+    "tail": "watching",
+    "alerts": "alerts",
+    "issues": "issues",
+    "ask": "ask",
+    "raw": "raw",
+    "status": "daemon",
+    "doctor": "doctor",
+    "summary": "reports",
+    "report": "reports",
+    "replay": "watching",
+    "backtest": "backtest",
+    "runs": "runs",
+    "rules": "rules",
+    "exec": "exec",
+    "log": "log",
+    "hooks": "hooks",
+    "mcp": "mcp",
+    "rotate": "reports",
+    "service": "service",
+    "demo": "demo",
+}
+"""Where each command stands, in the order of the help: what is used first stands first."""
 
 
 class _Commands(typer.core.TyperGroup):
-    """Each command is built when it is asked for: the options of all together take as long as the rest of a start."""
+    """Each command is imported and built when it is asked for: all together take as long as the rest of a start."""
 
     def __init__(self, **told: Any) -> None:
         super().__init__(**told)
-        self.commands = dict.fromkeys(ORDER)  # type: ignore[assignment]  # their names, which a misspelt one is compared with
+        self.commands = dict.fromkeys(MODULES)  # type: ignore[assignment]  # their names, which a misspelt one is compared with
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
@@ -72,6 +60,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 def _built(name: str) -> Any:
+    import_module(f"agentwatch.cli.{MODULES[name]}")
     for command in commands.registered_commands:
         if command.callback is not None and name == (command.name or command.callback.__name__):
             return typer.main.get_command_from_info(command, pretty_exceptions_short=True, rich_markup_mode=None)
@@ -107,177 +96,6 @@ def _top(context: typer.Context, *, version: Annotated[bool, typer.Option("--ver
         Path.cwd()
     except FileNotFoundError:
         raise UsageError("the working directory was deleted", hint="change to one that exists") from None
-
-
-@commands.command(
-    epilog=examples(
-        "agentwatch run",
-        "agentwatch run --once --log-dir copied-logs",
-        "agentwatch run --once --until 2026-02-09T12:00Z    judges silence as of noon",
-    )
-)
-def run(
-    *,
-    log_dir: LogDir = None,
-    config: Config = None,
-    once: Annotated[bool, typer.Option("--once", help="Read all there is, write alerts, exit. Time is the log's own.")] = False,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="With --once: where the clock ends (ISO 8601). [default: the newest event]")
-    ] = None,
-    with_notify: Annotated[bool, typer.Option("--with-notify", help="Start `agentwatch notify` too, and again when it ends.")] = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
-) -> int:
-    """Watch until Ctrl-C or SIGTERM.
-
-    In the foreground. Alerts go to agent-alerts.jsonl in the log directory, one JSON object a line, each once, whatever happens to the process.
-    SIGHUP reads the settings again.
-    """
-    say_as(log_format)
-    with imports():
-        from agentwatch.apps import daemon
-    end = moment("--until", until)
-    if end is not None and not once:
-        raise UsageError("`--until` says where the clock of a single pass ends", hint="add `--once`")
-    if with_notify and once:
-        raise UsageError("`--with-notify` is for a daemon", hint="leave out `--once`, or call `agentwatch notify` afterwards")
-    if once:
-        loaded = load(log_dir, config)
-        fresh = daemon.once(loaded, os.environ, home(), end, report)
-        say(f"{fresh} new {'alert' if fresh == 1 else 'alerts'} in {loaded.settings.logs.dir / 'agent-alerts.jsonl'}")
-        return 0
-    watching = daemon.Daemon(lambda: load(log_dir, config), os.environ, home(), report)
-    if not with_notify:
-        return watching.run()
-    from agentwatch.apps.supervise import Supervised
-
-    with Supervised({"--log-dir": log_dir, "--config": config, "--log-format": log_format}, os.environ, report) as notifier:
-        return watching.run(on_reload=notifier.reload)
-
-
-@commands.command(
-    epilog=examples(
-        "agentwatch status",
-        "agentwatch status --json | jq '.files[] | select(.lag_bytes > 0)'",
-        "agentwatch status >/dev/null || systemctl --user restart agentwatch",
-    )
-)
-def status(*, log_dir: LogDir = None, config: Config = None, as_json: AsJson = False) -> int:
-    """How the daemon is doing.
-
-    Files and what of them is unread, attempts, events, alerts, faults, and whether inotify works. Exits 1 when no daemon runs for the log directory, and shows what is known all the same.
-    """
-    from agentwatch.apps.status import look, page
-    from agentwatch.ui.page import show
-
-    health = look(load(log_dir, config).settings.logs.dir)
-    if as_json:
-        print(json_text(health))
-    else:
-        show(page(health), sys.stdout)
-    return 0 if health.running else 1
-
-
-@commands.command(
-    epilog=examples(
-        "agentwatch doctor",
-        "agentwatch doctor --online --send-test",
-        "agentwatch doctor --bundle bundle.tar.gz      for whoever helps you",
-        "agentwatch doctor --json | jq '.checks[] | select(.state != \"ok\")'",
-    )
-)
-def doctor(
-    *,
-    log_dir: LogDir = None,
-    config: Config = None,
-    send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message to everybody who is to be notified.")] = False,
-    online: Annotated[bool, typer.Option("--online", help="See whether Telegram, the web address and the language model can be reached.")] = False,
-    bundle: Annotated[Path | None, typer.Option("--bundle", parser=path, metavar="FILE", help="Write a redacted support bundle (tar.gz), too.")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """What is wrong, and how to mend it.
-
-    Settings and where each value comes from, what would be watched, services, alerts, limits, permissions, disk, clock. Changes nothing. Exits 1 when something is broken, 2 when the settings cannot be used.
-    """
-    from agentwatch.apps.doctor import examine, page
-    from agentwatch.ui.page import show
-
-    found = examine(lambda: load(log_dir, config), log_dir, os.environ, home())
-    if send_test:
-        import asyncio
-
-        from agentwatch.apps.sendtest import send_test as send
-
-        found.checks += asyncio.run(send(load(log_dir, config), os.environ))
-    if online and found.settings:
-        from agentwatch.apps.reach import reach
-
-        found.checks += reach(load(log_dir, config), os.environ)
-    if bundle is not None:
-        from agentwatch.apps.bundle import save
-
-        names = save(bundle, found, Path(found.places[0].path), os.environ, home())
-        say(f"{bundle}: {', '.join(names)}; look through it before you hand it on")
-    if as_json:
-        print(json_text(found))
-    else:
-        show(page(found), sys.stdout)
-    return found.exit_code
-
-
-@commands.command(
-    epilog=examples(
-        "agentwatch alerts --since 2h",
-        "agentwatch alerts --type error_loop --type stuck_agent",
-        "agentwatch alerts --attempt attempt-17 --json | jq -r .summary",
-    )
-)
-def alerts(
-    *,
-    log_dir: LogDir = None,
-    config: Config = None,
-    after: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only those since then: 30m, 2h, 7d, or 2026-02-09T08:00:00Z.")] = None,
-    types: Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Only those of this type. May be given more than once.")] = None,
-    attempt: Annotated[str | None, typer.Option("--attempt", metavar="ID", help="Only those of this attempt. The beginning of its id is enough.")] = None,
-    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only those of this run; `latest` is the newest. [env: AGENTWATCH_RUN]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one alert a line, as the alert log has it.")] = False,
-) -> None:
-    """List the alerts, the newest last.
-
-    Those in the log directory, rotated files included. Times are UTC, as in the logs.
-    """
-    from agentwatch.apps.alerts import as_json as as_line
-    from agentwatch.apps.alerts import page, read
-    from agentwatch.store.runs import resolve
-    from agentwatch.ui.page import show
-
-    directory = load(log_dir, config).settings.logs.dir
-    run_id = resolve(directory, run, os.environ)
-    found = read(directory, since=since("--since", after, datetime.now(UTC)), types=types or (), attempt=attempt, run=run_id, tell=report)
-    if not found:
-        of_run = f" of run {run_id}" if run_id else ""
-        say(f"no such alerts{of_run} in {directory}" if after or types or attempt else f"no alerts{of_run} in {directory}")
-    for alert in found:
-        if as_json:
-            print(as_line(alert))
-        else:
-            show(page(alert), sys.stdout)
-
-
-@commands.command(epilog=examples("agentwatch demo", "agentwatch demo --speed 30 --keep"))
-def demo(
-    *,
-    speed: Annotated[float, typer.Option("--speed", min=1, max=120, metavar="FACTOR", help="How much faster than it happened.")] = 60,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the scratch directory, to look at logs and alerts.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours, no wrapping.")] = False,
-) -> int:
-    """See it work, on recorded sessions.
-
-    They are played into a scratch directory, and a daemon watches them. Takes 25 seconds at the usual speed. Nothing outside the scratch directory is read or written.
-    """
-    from agentwatch.apps.demo import play
-    from agentwatch.ui.page import show
-
-    return play(speed, keep=keep, show=lambda blocks: show(blocks, sys.stdout, plain=plain))
 
 
 def main() -> None:

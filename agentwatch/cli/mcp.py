@@ -8,15 +8,9 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import imports, load, say
+from agentwatch.cli.common import commands, imports, load, say
 from agentwatch.cli.options import Config, LogDir, examples, home
 from agentwatch.errors import AgentwatchError
-
-EPILOG = examples(
-    "agentwatch mcp --print-config cursor > .cursor/mcp.json",
-    "agentwatch mcp --print-config codex >> ~/.codex/config.toml",
-    "npx @modelcontextprotocol/inspector --cli agentwatch mcp --method tools/list",
-)
 
 
 class Client(StrEnum):
@@ -28,6 +22,13 @@ class Client(StrEnum):
     GEMINI = "gemini"
 
 
+@commands.command(
+    epilog=examples(
+        "agentwatch mcp --print-config cursor > .cursor/mcp.json",
+        "agentwatch mcp --print-config codex >> ~/.codex/config.toml",
+        "npx @modelcontextprotocol/inspector --cli agentwatch mcp --method tools/list",
+    )
+)
 def mcp(
     *,
     print_config: Annotated[

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, report, say, say_as
+from agentwatch.cli.common import commands, load, report, say, say_as
 from agentwatch.cli.options import AsJson, Config, LogDir, LogFormat, LogFormatOption, examples
 from agentwatch.errors import UsageError
 
 if TYPE_CHECKING:
     from agentwatch.settings import Loaded
 
-EPILOG = examples(
-    "agentwatch notify --dry-run      what would be sent now",
-    "agentwatch notify",
-    "agentwatch run --with-notify     both, the notifier as a child",
-    "agentwatch doctor --send-test    does it arrive?",
+
+@commands.command(
+    epilog=examples(
+        "agentwatch notify --dry-run      what would be sent now",
+        "agentwatch notify",
+        "agentwatch run --with-notify     both, the notifier as a child",
+        "agentwatch doctor --send-test    does it arrive?",
+    )
 )
-
-
 def notify(
     *,
     log_dir: LogDir = None,

@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import Config, LogDir, examples, since
 
-EPILOG = examples(
-    "agentwatch raw --grep ECONNREFUSED -C 3",
-    "agentwatch raw --run latest --source worker --grep 'time(d )?out'",
-    "agentwatch raw --run latest -n 50    the newest lines of all its logs",
-    "agentwatch raw --grep deadlock --json | jq -r .source | sort | uniq -c",
+
+@commands.command(
+    epilog=examples(
+        "agentwatch raw --grep ECONNREFUSED -C 3",
+        "agentwatch raw --run latest --source worker --grep 'time(d )?out'",
+        "agentwatch raw --run latest -n 50    the newest lines of all its logs",
+        "agentwatch raw --grep deadlock --json | jq -r .source | sort | uniq -c",
+    )
 )
-
-
 def raw(
     *,
     grep: Annotated[str | None, typer.Option("--grep", metavar="REGEX", help="Only lines that match this regular expression (RE2). [default: all]")] = None,

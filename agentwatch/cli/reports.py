@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home, moment
 from agentwatch.errors import UsageError
 
@@ -47,8 +47,10 @@ report_app = typer.Typer(
         "agentwatch report cost --by model --json | jq '.[0]'",
     ),
 )
+commands.add_typer(report_app)
 
 
+@commands.command(epilog=examples("agentwatch summary", "agentwatch summary --days 30 --json | jq .cost_usd.total", "agentwatch summary --rebuild"))
 def summary(
     *,
     log_dir: LogDir = None,
@@ -88,6 +90,7 @@ def summary(
         _show(summary_report(found, scope))
 
 
+@commands.command(epilog=examples("agentwatch rotate --dry-run", "agentwatch rotate"))
 def rotate(
     *,
     log_dir: LogDir = None,
@@ -109,10 +112,6 @@ def rotate(
     else:
         show(page(actions, dry_run=dry_run), sys.stdout)
     return 0
-
-
-ROTATE_EPILOG = examples("agentwatch rotate --dry-run", "agentwatch rotate")
-EPILOG = examples("agentwatch summary", "agentwatch summary --days 30 --json | jq .cost_usd.total", "agentwatch summary --rebuild")
 
 
 @report_app.callback()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import Config, LogDir, examples, home, path
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentwatch.settings import Loaded
 
 rules_app = typer.Typer(name="rules", help="The rules that logs are looked through for, and what they would find.", rich_markup_mode=None, no_args_is_help=True)
+commands.add_typer(rules_app)
 
 LIST_EPILOG = examples("agentwatch rules list", "agentwatch rules list --category database", "agentwatch rules list --json | jq -r .id")
 TEST_EPILOG = examples(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import load, say
+from agentwatch.cli.common import commands, load, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples
 from agentwatch.errors import UsageError
 
@@ -20,6 +20,7 @@ runs_app = typer.Typer(
     rich_markup_mode=None,
     epilog=examples('eval "$(agentwatch runs new --export)"    what starts next logs there', "agentwatch runs list", "agentwatch alerts --run latest"),
 )
+commands.add_typer(runs_app)
 
 
 @runs_app.command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentwatch.cli.common import as_json as json_text
-from agentwatch.cli.common import say
+from agentwatch.cli.common import commands, say
 from agentwatch.cli.options import AsJson, Config, LogDir, examples, home
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ service_app = typer.Typer(
     rich_markup_mode=None,
     epilog=examples("agentwatch service install --notify", "agentwatch service status", "agentwatch service uninstall"),
 )
+commands.add_typer(service_app)
 
 System = Annotated[bool, typer.Option("--system/--user", help="Of the system's manager, or of this user's. [default: user]", show_default=False)]
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="With --system: the user whose agents are watched. [default: who called sudo]")]

@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
-from agentwatch.cli.common import imports, load, say
+from agentwatch.cli.common import commands, imports, load, say
 from agentwatch.cli.options import Config, LogDir, examples, home, since
 
-TAIL_EPILOG = examples(
-    "agentwatch tail",
-    "agentwatch tail --since 2h --executor codex",
-    "agentwatch tail --json --alerts | jq -r .summary",
-    "agentwatch tail --plain --type tool_call --grep 'rm -rf'",
+
+@commands.command(
+    epilog=examples(
+        "agentwatch tail",
+        "agentwatch tail --since 2h --executor codex",
+        "agentwatch tail --json --alerts | jq -r .summary",
+        "agentwatch tail --plain --type tool_call --grep 'rm -rf'",
+    )
 )
-
-
 def tail(
     *,
     log_dir: LogDir = None,
@@ -65,13 +66,13 @@ def tail(
     return 0
 
 
-REPLAY_EPILOG = examples(
-    "agentwatch replay latest",
-    "agentwatch replay attempt-17 --plain | less",
-    "agentwatch replay 0ccf1a04 --export session.html",
+@commands.command(
+    epilog=examples(
+        "agentwatch replay latest",
+        "agentwatch replay attempt-17 --plain | less",
+        "agentwatch replay 0ccf1a04 --export session.html",
+    )
 )
-
-
 def replay(
     attempt: Annotated[
         str, typer.Argument(metavar="ATTEMPT", help="An attempt's or a session's id, or its beginning; `latest` did something last.", show_default=False)
