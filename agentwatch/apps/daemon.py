@@ -85,6 +85,8 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     Starts from nothing whatever an earlier run remembered, so that the same logs give the same alerts; those that stand in the
     file are not written again. Its clock is the log's own time, which ends at the newest event or at `until`.
     """
+    from agentwatch.apps.history import metrics_log
+
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     setup.check(loaded, environ, home)
     state = setup.state_dir(log_dir)
@@ -92,7 +94,7 @@ def once(loaded: Loaded, environ: Mapping[str, str], home: Path | None, until: d
     pipeline = Pipeline(None, setup.limits(loaded), Prices(), report)
     pipeline.engine.issues.rules = Keeper(loaded, environ, home, pipeline.refused, report)
     log = AlertLog(log_dir / ALERTS, None, _patience(report, lambda _error: time.sleep(1.0)))
-    metrics = MetricsLog(log_dir / METRICS, None, append)
+    metrics = metrics_log(loaded, report)
     try:
         fresh = read_everything(loaded, environ, home, until, pipeline, log, lambda: pipeline.store(metrics, everything=True))
         log.sync()
@@ -273,6 +275,11 @@ class Daemon:
         self._report(said)
         return fresh
 
+    def _rotated(self, log_dir: Path) -> Iterator[bytes]:
+        from agentwatch.store.history import rotated
+
+        return rotated(log_dir, self._report)
+
     def _session(self, loaded: Loaded, log_dir: Path, state: Path) -> None:
         """With one set of settings, until it is time to stop or to read them again."""
         saved, problem = checkpoint.load(state)
@@ -283,7 +290,7 @@ class Daemon:
             )
         pipeline = Pipeline(saved, setup.limits(loaded), Prices(), self._report)
         log = AlertLog(log_dir / ALERTS, saved.alerts if saved else None, _patience(self._report, self._wait_for_disk(pipeline)))
-        metrics = MetricsLog(log_dir / METRICS, saved.metrics if saved else None, append)
+        metrics = MetricsLog(log_dir / METRICS, saved.metrics if saved else None, append, lambda: self._rotated(log_dir))
         store = IssueStore(state / ISSUES, busy_s=DAEMON_BUSY_S)
         keeper = Keeper(loaded, self._environ, self._home, pipeline.refused, self._report)
         pipeline.engine.issues.rules = keeper

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agentwatch.apps.scan import Progress
     from agentwatch.checkpoint import Checkpoint
     from agentwatch.settings import Loaded
+    from agentwatch.store.metrics_log import MetricsLog
 
 MANIFEST = "history.json"
 _NO_BLOCK = store.Block("", b"")
@@ -160,8 +161,6 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
     Raises OSError where the store cannot be written, and StorageError where the state directory cannot be made.
     """
     from agentwatch.apps import scan, setup
-    from agentwatch.logger import append
-    from agentwatch.store.metrics_log import NAME, MetricsLog
     from agentwatch.store.spill import Packed, Spill
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
@@ -177,7 +176,7 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
         wholes = Packed()
         wholes.add(scan.scan_wholes(loaded, environ, home))
         spill.add(wholes, last + 1)
-        metrics = MetricsLog(log_dir / NAME, None, append)
+        metrics = metrics_log(loaded, report)
         written = metrics.write_lines(spill.joined())
         metrics.sync()
     covered = Covered({one.path: (one.stat.st_ino, one.stat.st_size) for one in seen})
@@ -185,6 +184,16 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
     temporary.write_bytes(msgspec.json.encode(covered))
     temporary.replace(state / MANIFEST)
     return written
+
+
+def metrics_log(loaded: "Loaded", report: Callable[[str], None]) -> "MetricsLog":
+    """The store, for one who writes to it and remembers nothing: what stands in it, in rotated files and in Parquet is not written again."""
+    from agentwatch.logger import append
+    from agentwatch.store.metrics_log import NAME, MetricsLog
+
+    log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
+    with store.lines(log_dir, None, report, loaded.settings.report.history) as blocks:
+        return MetricsLog(log_dir / NAME, None, append, lambda: store.apart(blocks, NAME))
 
 
 def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> tuple[int, str]:

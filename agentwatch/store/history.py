@@ -178,6 +178,21 @@ def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str, *, n
     return found
 
 
+def rotated(log_dir: Path, tell: Tell) -> Iterator[bytes]:
+    """The lines of the rotated files of metrics that are still there."""
+    current = f"{METRICS}.jsonl"
+    with Lines() as found:
+        for path in files(log_dir, METRICS):
+            if path.name != current:
+                found.add(path, tell)
+        yield from apart(found, current)
+
+
+def apart(blocks: Iterable[Block], name: str) -> Iterator[bytes]:
+    """The lines of all files but one."""
+    return (line for block in blocks if block.name != name for line in block.lines.splitlines(keepends=True))
+
+
 def understood(blocks: Iterable[Block], tell: Tell) -> Iterator[list[Row]]:
     """The rows of each block, their times in UTC; at the end it is told what was not understood."""
     refused: dict[str, int] = {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -47,10 +48,11 @@ _decode = msgspec.json.Decoder(_Told).decode
 class MetricsLog:
     """Owned by one process. `append` writes one or more whole lines at once, as the logger does: it raises OSError.
 
+    `older` gives the lines that stand elsewhere, in rotated files. It is asked where `position` does not say how far this file was written: those are not written again, either.
     Nothing is held open: rotation, deletion and a new directory are met at the next line.
     """
 
-    def __init__(self, path: Path, position: FilePosition | None, append: Callable[[Path, bytes], None]) -> None:
+    def __init__(self, path: Path, position: FilePosition | None, append: Callable[[Path, bytes], None], older: Callable[[], Iterable[bytes]] = tuple) -> None:
         self._path = path
         self._append = append
         self._told: dict[str, tuple[datetime, int]] = {}
@@ -62,7 +64,8 @@ class MetricsLog:
         if position is not None and self._is_at(position):
             self._known = position
             self._inode, self._read_to = position.inode, position.size
-        self._again = {_digest(line) for line in self._look()}
+            older = tuple
+        self._again = {_digest(line) for line in chain(map(self._noted, older()), self._look())}
 
     def write(self, rows: Iterable[Row]) -> int:
         """Append those that do not stand in the file yet; how many those were. Raises OSError, and then none counts as written.
@@ -151,22 +154,19 @@ class MetricsLog:
                         self._torn = line if len(line) <= BATCH_BYTES else b""
                         return
                     self._read_to += len(line)
-                    self._note(line)
-                    yield line
+                    yield self._noted(line)
         except OSError:
             return
 
     def _look_again(self) -> None:
         deque(self._look(), maxlen=0)
 
-    def _note(self, line: bytes) -> None:
-        if b'"format":' in line:
-            return
-        try:
-            told = _decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return
-        self._told[told.attempt_id] = told.timestamp, told.metrics.errors
+    def _noted(self, line: bytes) -> bytes:
+        if b'"format":' not in line:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                told = _decode(line)
+                self._told[told.attempt_id] = told.timestamp, told.metrics.errors
+        return line
 
     def _is_new(self, line: bytes) -> bool:
         """Whether it does not stand in the file yet; where it does, that has been said now."""

@@ -36,6 +36,9 @@ class Packed:
     def add(self, rows: Iterable[Row]) -> None:
         """After those that it has."""
         for row in rows:
+            lasted_ms = row.metrics.duration_ms
+            if isinstance(lasted_ms, float) and lasted_ms.is_integer():
+                row.metrics.duration_ms = int(lasted_ms)  # as it was before it was read: a store knows a line by its bytes
             line = _encode(row)
             self.lines += line
             self.lines += b"\n"

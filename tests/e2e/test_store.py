@@ -133,6 +133,38 @@ def test_kills_cost_no_row_and_double_none(place):
     assert all(row["metrics"]["tokens"]["input"] == int(row["attempt_id"][1:]) for row in place.rows())
 
 
+@pytest.mark.parametrize("knows", ["nothing", "what was before"])
+@pytest.mark.parametrize("is_packed", [False, True], ids=["renamed", "packed"])
+def test_what_stands_in_a_rotated_file_is_not_stored_again(place, knows, is_packed):
+    """A month began after sessions were stored, and the daemon was killed before its next checkpoint; or that was lost altogether."""
+    begun = datetime.now(UTC) - timedelta(minutes=10)
+    place.append(*session(0, begun))
+    process = place.start()
+    place.wait_for(1, process)
+    stop(process)
+    checkpoint = place.logs / ".agentwatch" / "checkpoint.json"
+    before = checkpoint.read_bytes()
+    place.append(*(event for number in range(1, 5) for event in session(number, begun)))
+    process = place.start()
+    place.wait_for(5, process)
+    process.kill()
+    process.communicate()
+    if knows == "nothing":
+        checkpoint.unlink()
+    else:
+        checkpoint.write_bytes(before)
+    old = place.logs / "archive" / "agent-metrics-2026-01.jsonl"
+    old.parent.mkdir()
+    place.metrics.rename(old)
+    if is_packed:
+        subprocess.run(["gzip", old], check=True)
+    place.append(*session(5, begun))
+    process = place.start()
+    place.wait_for(1, process)
+    stop(process)
+    assert [row["attempt_id"] for row in place.rows()] == ["a5"]
+
+
 def test_a_daemon_that_is_down_is_caught_up_with(place):
     """`summary` reads on from where the daemon ended, and writes nothing."""
     process = place.start()

@@ -81,3 +81,26 @@ def test_no_room_for_the_sessions_in_between_is_an_error(full):
     assert told.splitlines()[0] == f"error: `{full.logs / '.agentwatch'}`: File too large"
     assert lines(full) == []
     assert json.loads(full.run("summary", "--json", **ALONE).stdout)["sessions"]["total"] == COUNT
+
+
+@pytest.mark.parametrize("how", ["renamed", "packed", "compacted and moved away"])
+def test_what_was_rotated_is_not_stored_again(place, make_session, how):
+    """Nor by a single pass over all there is."""
+    begun = datetime.now(UTC) - timedelta(days=3)
+    for number in range(20):
+        place.write(*make_session(f"a{number}", begun))
+    assert "20 sessions stored" in place.run("summary", "--rebuild", **ALONE).stderr
+    old = place.logs / "archive" / "agent-metrics-2026-01.jsonl"
+    old.parent.mkdir()
+    place.metrics.rename(old)
+    if how == "packed":
+        subprocess.run(["gzip", old], check=True)
+    if how == "compacted and moved away":
+        pytest.importorskip("duckdb")
+        assert place.run("report", "--compact", **ALONE).returncode == 0
+        old.unlink()
+    place.write(*make_session("new", begun))
+    assert "1 session stored" in place.run("summary", "--rebuild", **ALONE).stderr
+    place.metrics.unlink()
+    assert place.run("run", "--once", **ALONE).returncode == 0
+    assert [json.loads(line)["attempt_id"] for line in lines(place)] == ["new"]

@@ -56,6 +56,23 @@ def test_what_was_written_after_the_checkpoint_is_not_written_twice(path):
     assert attempts(path) == ["a", "b", "c", "d"]
 
 
+def test_what_stands_in_rotated_files_is_not_written_again_by_who_remembers_nothing(path):
+    """Nor by one whose place was in a file that is gone; who knows its place does not look at them."""
+    old = path.with_name("old")
+    opened(old).write([row("a"), row("b")])
+    AgentLogger("c", log_dir=old.parent / "logger").end("success")
+    position = opened(old).position()
+    older = [*old.read_bytes().splitlines(keepends=True), *(old.parent / "logger" / NAME).read_bytes().splitlines(keepends=True)]
+    told = msgspec.json.decode(older[-1], type=Row).timestamp
+    for place in (None, position):
+        path.unlink(missing_ok=True)
+        log = MetricsLog(path, place, append, lambda: older)
+        assert log.write([row("b"), row("c", at=told), row("d"), row("a")]) == 1
+        assert attempts(path) == ["d"]
+    log.caught_up()
+    assert MetricsLog(path, log.position(), append, pytest.fail).write([row("e")]) == 1
+
+
 def test_a_second_crash_before_all_was_made_again_costs_nothing(path):
     """A checkpoint is saved at the start, when nothing of what the last crash left behind was made again."""
     first = opened(path)
