@@ -91,9 +91,32 @@ def _gathered(
 
 
 def _history(gathered: _Gathered) -> History:
+    return _all_told(gathered) or _with_errors_apart(gathered)
+
+
+def _all_told(gathered: _Gathered) -> History | None:
+    """The sessions that ended since then, of which no more than some are in memory; None where a row does not tell its errors, or there is none."""
+    from agentwatch.store.spill import Ended
+
+    problems = list(gathered.problems)
+    tells: set[bool] = set()
+
+    def recent() -> Iterator[list[Row]]:
+        for rows in store.joined(gathered.lines, gathered.beside, problems.append):
+            tells.update(map(_tells_errors, rows))
+            if False in tells:
+                return
+            yield [row for row in rows if row.timestamp >= gathered.since]
+
+    known = Ended(recent())
+    return History(known, [], _alerts(gathered.log_dir, gathered.since), gathered.running, problems) if tells == {True} else None
+
+
+def _with_errors_apart(gathered: _Gathered) -> History:
+    """With the logger's copies of errors, which need all sessions in memory."""
     problems = list(gathered.problems)
     known = sessions([*(row for rows in store.understood(gathered.lines, problems.append) for row in rows), *gathered.beside])
-    lost = _errors_apart(gathered.log_dir, known, gathered.since, problems)
+    lost = list(_errors_apart(gathered.log_dir, known, gathered.since, problems))
     return History(known, lost, _alerts(gathered.log_dir, gathered.since), gathered.running, problems)
 
 
@@ -281,28 +304,24 @@ def _alerts(log_dir: Path, since: datetime) -> list[AlertMark]:
     return found
 
 
-def _errors_apart(log_dir: Path, rows: list[Row], since: datetime, problems: list[str]) -> list[LostError]:
+def _errors_apart(log_dir: Path, rows: list[Row], since: datetime, problems: list[str]) -> Iterator[LostError]:
     """The logger's copies of errors, for sessions whose rows do not tell theirs: into those rows, and what belongs to no row by itself.
 
     Where every row tells its errors the copies say nothing new, and stay closed.
     """
-    if rows and all(_tells_errors(row) for row in rows):
-        return []
     told: dict[str, list[Row]] = {}
     for row in rows:
         told.setdefault(row.attempt_id, []).append(row)
-    lost: list[LostError] = []
     for error in store.errors(log_dir, since, problems.append):
         candidates = told.get(error.attempt_id)
         cluster = cluster_of(error.fingerprint, error.message, error.category)
         if candidates is None:
             who = (error.message, error.category, error.task_id, error.task_title, error.executor, error.model, error.run_id)
-            lost.append(LostError(error.attempt_id, cluster, error.timestamp, *who))
+            yield LostError(error.attempt_id, cluster, error.timestamp, *who)
             continue
         row = next((row for row in candidates if error.timestamp is None or error.timestamp <= row.timestamp), candidates[-1])
         if not _tells_errors(row):
             _note(row, error, cluster)
-    return lost
 
 
 def _tells_errors(row: Row) -> bool:

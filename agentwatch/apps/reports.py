@@ -69,7 +69,7 @@ class Report(NamedTuple):
 
 
 class Source:
-    """All that the reports of one call are made of, collected once."""
+    """All that the reports of one call are made of, collected once; what came before the period only where it is compared with that (`is_compared`)."""
 
     def __init__(
         self,
@@ -80,11 +80,13 @@ class Source:
         until: datetime | None,
         progress: "Progress",
         *,
+        is_compared: bool = False,
         reads_logs: bool = True,
     ) -> None:
         self.period = scope.period(until)
         self.scope = scope
-        known = collect(loaded, environ, home, self.period.before.start, progress, reads_logs=reads_logs)
+        since = self.period.before.start if is_compared else self.period.start
+        known = collect(loaded, environ, home, since, progress, reads_logs=reads_logs)
         self.known = known.only(run=scope.run, executor=scope.executor)
         self.history = self.known.of(self.period)
 
@@ -165,7 +167,7 @@ def summed(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, scop
     """The summary alone: where it is about everything, without a look back at single sessions."""
     if scope.run is None and scope.executor is None:
         return history.summary(loaded, environ, home, scope.period(until), progress)
-    return Source(loaded, environ, home, scope, until, progress).summary()
+    return Source(loaded, environ, home, scope, until, progress, is_compared=True).summary()
 
 
 def summary_report(summary: Summary, scope: Scope) -> Report:

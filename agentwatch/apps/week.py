@@ -77,10 +77,11 @@ def make(asked: Asked, environ: Mapping[str, str]) -> Week:
     from agentwatch.ui.brief import brief
 
     is_saved = asked.directory is not None
-    source = Source(asked.loaded, environ, asked.home, Scope.of(asked.loaded, environ, DAYS), asked.until, lambda _done, _total: None, reads_logs=is_saved)
+    scope = Scope.of(asked.loaded, environ, DAYS)
+    source = Source(asked.loaded, environ, asked.home, scope, asked.until, lambda _done, _total: None, is_compared=True, reads_logs=is_saved)
     summary = source.summary()
     lines = list(brief(summary))
-    if not source.known.rows:
+    if next(iter(source.known.rows), None) is None:
         lines[0] = NOTHING
     page = save_weekly(source.weekly(), asked.directory)[1] if asked.directory is not None else None
     return Week(lines, str(page) if page else None)

@@ -275,7 +275,7 @@ def weekly(
     """All of it for a week, saved as weekly-YYYY-MM-DD.json and .html."""
     from agentwatch.apps.reports import as_html, save, save_weekly, weekly_dir
 
-    found = _source(load(log_dir, config), days, until, run, executor).weekly()
+    found = _source(load(log_dir, config), days, until, run, executor, is_compared=True).weekly()
     if html is not None:
         save(html, as_html(found.report))
     else:
@@ -285,13 +285,13 @@ def weekly(
         print(json_text(found.found))
 
 
-def _source(loaded: "Loaded", days: float, until: str | None, run: str | None, executor: str | None) -> "Source":
+def _source(loaded: "Loaded", days: float, until: str | None, run: str | None, executor: str | None, *, is_compared: bool = False) -> "Source":
     from agentwatch.apps.reports import Scope, Source
     from agentwatch.ui.progress import Progress
 
     end = moment("--until", until)
     with Progress("reading logs") as progress:
-        return Source(loaded, os.environ, home(), Scope.of(loaded, os.environ, days, run, executor), end, progress)
+        return Source(loaded, os.environ, home(), Scope.of(loaded, os.environ, days, run, executor), end, progress, is_compared=is_compared)
 
 
 def _tell(report: "Report", *, as_json: bool, as_csv: bool, html: Path | None) -> None:

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import finalize
 
 import msgspec
 
 from agentwatch.core.metrics import Row, sessions
+
+MOST_KEPT = 20_000
+"""More sessions than so many, 70 MB, are not kept in memory."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Row).decode
@@ -66,6 +71,9 @@ class Spill:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def add(self, packed: Packed, place: int) -> None:
@@ -87,11 +95,18 @@ class Spill:
         """The lines of `metrics.sessions` of all rows, those of sessions that ended before `until`. Nothing is to be added any more."""
         counts = self._join()
         last_s = until.timestamp() if until is not None else float("inf")
-        for index in sorted(range(len(self._ends)), key=self._ends.__getitem__):
+        for index in self._by_end():
             if self._ends[index] >= last_s:
                 return
             if counts[index]:
                 yield self._line(index)
+
+    def rows(self) -> Iterator[Row]:
+        """What was added, in the order of the ends."""
+        return (_decode(self._line(index)) for index in self._by_end())
+
+    def _by_end(self) -> "array[int]":
+        return array("Q", sorted(range(len(self._ends)), key=self._ends.__getitem__))
 
     def _join(self) -> bytearray:
         """Put the rows of each attempt together that has several; which lines count after that."""
@@ -115,6 +130,34 @@ class Spill:
     def _line(self, index: int) -> bytes:
         start = self._starts[index]
         return os.pread(self._file.fileno(), self._starts[index + 1] - start, start)
+
+
+class Ended:
+    """Sessions in the order of their ends, to be gone through as often as is needed.
+
+    Few of them are kept in memory, many where temporary files are: raises OSError where there is no room.
+    """
+
+    def __init__(self, batches: Iterable[list[Row]]) -> None:
+        self._kept: list[Row] = []
+        self._spill: Spill | None = None
+        for number, rows in enumerate(batches):
+            self._kept += rows
+            if self._spill is not None or len(self._kept) > MOST_KEPT:
+                self._unload(number)
+        self._kept.sort(key=attrgetter("timestamp"))
+
+    def __iter__(self) -> Iterator[Row]:
+        yield from self._kept if self._spill is None else self._spill.rows()  # keeps `self`, and so the file, as long as somebody reads
+
+    def _unload(self, number: int) -> None:
+        if self._spill is None:
+            self._spill = Spill(Path(tempfile.gettempdir()))
+            finalize(self, self._spill.close)
+        packed = Packed()
+        packed.add(self._kept)
+        self._spill.add(packed, number)
+        self._kept = []
 
 
 def _owner(row: Row) -> int:

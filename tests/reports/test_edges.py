@@ -157,6 +157,17 @@ def test_a_log_can_tell_more_than_can_be_counted(place, make_session):
     assert place.json("summary", **ALONE)["problems"] == []
 
 
+def test_a_variant_that_is_a_tag_too_counts_once(place):
+    """Who names its prompt twice has not begun two sessions."""
+    ended = datetime.now(UTC) - timedelta(hours=1)
+    fields = {"timestamp": ended.isoformat(), "started_at": ended.isoformat(), "metrics": {"cost_usd": 1.0}, "tags": ["plan-first", "plan-first"]}
+    place.store(*({**fields, "attempt_id": name, "executor_variant": "plan-first"} for name in "ab"))
+    (all_of_them,) = place.json("report", "prompts")
+    (chosen,) = place.json("report", "prompts", "plan-first")
+    assert all_of_them == chosen
+    assert (chosen["variant"], chosen["sessions"], chosen["cost_usd_total"]) == ("plan-first", 2, 2.0)
+
+
 def test_a_newer_line_of_a_session_replaces_the_older(place):
     """By the moment at which it began; what went on after it was forgotten adds to it."""
     now = datetime.now(UTC).replace(microsecond=0)

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from statistics import fmean, median
 
+import msgspec
 import pytest
 
 SEED, EVENTS, DAYS = 20261122, 100_000, 7
@@ -225,6 +226,31 @@ def test_a_rebuild_in_many_pieces_finds_the_same(counted, monkeypatch):
         assert (row.status, row.metrics.errors, row.tokens) == (one["status"], len(one["errors"]), one["tokens"].total())
         assert row.metrics.cost_usd == pytest.approx(one["steps"], abs=1e-5)
         assert (row.begun, row.timestamp) == (one["start"], one["end"])
+
+
+def test_the_reports_are_the_same_where_sessions_are_not_in_memory(counted, monkeypatch):
+    """Each of them, of all sessions and of those of one executor, to the last digit."""
+    from agentwatch.apps.reports import Scope, Source
+    from agentwatch.settings import load
+    from agentwatch.store import spill
+
+    found, sessions, place = counted
+    environ = {"AGENTWATCH_SOURCES": "none"}
+    loaded = load(cwd=place.base, environ=environ, home=place.base)
+    until = datetime.fromisoformat(found["summary"]["period"]["end"])
+
+    def told(executor):
+        source = Source(loaded, environ, place.base, Scope(DAYS, executor=executor), until, lambda *_: None, is_compared=True)
+        reports = (
+            *(source.errors(), source.executors(), source.executors(["codex", "Claude", "none"]), source.prompts(), source.prompts(["a", "b"])),
+            *(source.tasks(failed_only=False), source.backlog(5), source.sessions(), source.cost("day"), source.cost("project"), source.weekly().report),
+        )
+        return msgspec.to_builtins([source.weekly().found, *((report.found, report.blocks) for report in reports)], enc_hook=repr)
+
+    in_memory = [told(executor) for executor in (None, "codex")]
+    monkeypatch.setattr(spill, "MOST_KEPT", 50)
+    assert len(sessions) > 1000
+    assert [told(executor) for executor in (None, "codex")] == in_memory
 
 
 def test_the_store_says_the_same_as_the_logs(counted):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentwatch.core.metrics import Day, ErrorKind, ErrorSummary, Metrics, Outcome, Row, Tokens, sessions
 from agentwatch.store import spill
-from agentwatch.store.spill import Packed, Spill
+from agentwatch.store.spill import Ended, Packed, Spill
 
 AT = datetime(2026, 2, 9, 10, tzinfo=UTC)
 
@@ -84,6 +84,32 @@ def test_of_each_session_some_bytes_are_in_memory(directory):
                 spilled.add(piece, place)
             assert sum(1 for _ in spilled.joined()) == count
         assert tracemalloc.get_traced_memory()[1] < 200 * count
+    finally:
+        tracemalloc.stop()
+
+
+@given(st.lists(st.lists(rows(), max_size=6), max_size=6), st.integers(0, 30))
+def test_sessions_come_in_the_order_of_their_ends_wherever_they_are(pieces, most):
+    """As often as they are asked for; of those that ended together the first that was told comes first."""
+    expected = sorted((row for piece in pieces for row in piece), key=lambda row: row.timestamp)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spill, "MOST_KEPT", most)
+        ended = Ended(iter(pieces))
+        assert [list(ended), list(ended)] == [expected, expected]
+
+
+def test_what_a_year_s_reports_read_is_not_in_memory(monkeypatch):
+    """Nor is it when they were read."""
+    monkeypatch.setattr(spill, "MOST_KEPT", 1000)
+
+    def many():
+        for number in range(100):
+            yield [Row(timestamp=AT + timedelta(seconds=one), attempt_id=f"{number}-{one}", task_title="x" * 1000, metrics=Metrics()) for one in range(500)]
+
+    tracemalloc.start()
+    try:
+        assert sum(len(row.attempt_id) > 0 for row in Ended(many())) == 50_000
+        assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
 

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from agentwatch.core.metrics import Row, Tokens, days_of
-from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, History, Period, costs_of, grouped, success_rate, task_of, wins
+from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, History, Period, task_of
 from agentwatch.core.reports.noise import shares_differ
 from agentwatch.core.reports.summary import TokenSums
 
@@ -56,9 +56,15 @@ def spending(history: History, by: By, period: Period) -> list[Spending]:
     """
     if by == "day":
         return _by_day(history, period)
-    groups = grouped(history.rows, _KEYS[by])
-    found = [Spending(name, len(rows), _tokens(rows), sum(costs_of(rows)), sum(map(_is_unpriced, rows))) for name, rows in groups.items()]
-    return sorted(found, key=lambda one: (-one.cost_usd, -one.tokens.total, one.key))
+    key = _KEYS[by]
+    found: dict[str, Spending] = {}
+    for row in history.rows:
+        spent = found.setdefault(key(row), Spending(key(row), 0, TokenSums(), 0.0))
+        spent.sessions += 1
+        spent.unpriced += _is_unpriced(row)
+        spent.cost_usd += row.metrics.cost_usd or 0.0
+        _add(spent.tokens, row.metrics.tokens, row.tokens)
+    return sorted(found.values(), key=lambda one: (-one.cost_usd, -one.tokens.total, one.key))
 
 
 def _by_day(history: History, period: Period) -> list[Spending]:
@@ -78,13 +84,6 @@ def _by_day(history: History, period: Period) -> list[Spending]:
     return [days[name] for name in sorted(days)]
 
 
-def _tokens(rows: Iterable[Row]) -> TokenSums:
-    sums = TokenSums()
-    for row in rows:
-        _add(sums, row.metrics.tokens, row.tokens)
-    return sums
-
-
 def _add(sums: TokenSums, tokens: Tokens, total: int) -> None:
     sums.total += total
     sums.input += tokens.input
@@ -100,76 +99,138 @@ def _is_unpriced(row: Row) -> bool:
 
 def recommendations(history: History) -> list[Recommendation]:
     """What the figures speak for, the most money first. Nothing where they speak for nothing."""
-    total = sum(costs_of(history.rows))
-    found = [one for rule in (_cache, _retries, _loops, _failures, _dear_model) for one in rule(history.rows)]
+    rules = (_Cache(), _Retries(), _Loops(), _Failures(), _DearModel())
+    total = 0.0
+    for row in history.rows:
+        total += row.metrics.cost_usd or 0.0
+        for rule in rules:
+            rule.add(row)
+    found = [one for rule in rules for one in rule.told()]
     worth = [one for one in found if one.saves_usd is None or one.saves_usd >= max(LEAST_USD, LEAST_SHARE * total)]
     return sorted(worth, key=lambda one: -(one.saves_usd or 0.0))
 
 
-def _cache(rows: list[Row]) -> Iterable[Recommendation]:
+class _Cache:
     """Input that came from no cache, where the agent caches at all."""
-    for name, members in grouped(rows, _KEYS["executor"]).items():
-        tokens = _tokens(members)
-        asked = tokens.input + tokens.cache_read + tokens.cache_write
-        cached = tokens.cache_read / asked if asked else 1.0
-        if tokens.cache_read and asked >= CACHE_TOKENS and cached < LOW_CACHE_SHARE:
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, TokenSums] = {}
+
+    def add(self, row: Row) -> None:
+        _add(self._tokens.setdefault(row.executor or UNKNOWN, TokenSums()), row.metrics.tokens, row.tokens)
+
+    def told(self) -> Iterable[Recommendation]:
+        for name, tokens in self._tokens.items():
+            asked = tokens.input + tokens.cache_read + tokens.cache_write
+            cached = tokens.cache_read / asked if asked else 1.0
+            if tokens.cache_read and asked >= CACHE_TOKENS and cached < LOW_CACHE_SHARE:
+                yield Recommendation(
+                    "cache_misses",
+                    f"{name} reads only {cached:.0%} of its input from the cache: what stands first in the prompt should not change between requests"
+                    " (times, lists of files, tools that come and go), and pauses should be shorter than the cache lives",
+                    None,
+                )
+
+
+class _Retries:
+    """Sessions of a task that failed with the same error as one before."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[str]] = {}
+        self._wasted_usd, self._count = 0.0, 0
+
+    def add(self, row: Row) -> None:
+        if row.status not in NO_SUCCESS or row.error_summary is None or not row.error_summary.kinds:
+            return
+        names = {kind.cluster for kind in row.error_summary.kinds}
+        seen = self._seen.setdefault(task_of(row), set())
+        if names & seen:
+            self._wasted_usd += row.metrics.cost_usd or 0.0
+            self._count += 1
+        seen |= names
+
+    def told(self) -> Iterable[Recommendation]:
+        if self._count:
             yield Recommendation(
-                "cache_misses",
-                f"{name} reads only {cached:.0%} of its input from the cache: what stands first in the prompt should not change between requests"
-                " (times, lists of files, tools that come and go), and pauses should be shorter than the cache lives",
-                None,
+                "retries_of_the_same_failure",
+                f"{self._count} sessions failed with an error that an earlier session of the task had failed with: look before the retry",
+                self._wasted_usd,
             )
 
 
-def _retries(rows: list[Row]) -> Iterable[Recommendation]:
-    """Sessions of a task that failed with the same error as one before."""
-    wasted, count = 0.0, 0
-    for members in grouped(rows, task_of).values():
-        seen: set[str] = set()
-        for row in members:
-            if row.status not in NO_SUCCESS:
-                continue
-            names = {kind.cluster for kind in row.error_summary.kinds} if row.error_summary is not None else set()
-            if names & seen:
-                wasted += row.metrics.cost_usd or 0.0
-                count += 1
-            seen |= names
-    if count:
-        yield Recommendation(
-            "retries_of_the_same_failure",
-            f"{count} sessions failed with an error that an earlier session of the task had failed with: look before the retry",
-            wasted,
-        )
+class _Loops:
+    """What was paid inside loops."""
+
+    def __init__(self) -> None:
+        self._count, self._usd = 0, 0.0
+
+    def add(self, row: Row) -> None:
+        if row.loops is not None and row.loops.cost_usd:
+            self._count += 1
+            self._usd += row.loops.cost_usd
+
+    def told(self) -> Iterable[Recommendation]:
+        if self._count:
+            yield Recommendation(
+                "loops", f"{self._count} sessions went on paying inside loops: end them when the alert comes (`agentwatch exec --on-alert stop`)", self._usd
+            )
 
 
-def _loops(rows: list[Row]) -> Iterable[Recommendation]:
-    looped = [row.loops.cost_usd for row in rows if row.loops is not None and row.loops.cost_usd]
-    if looped:
-        yield Recommendation(
-            "loops", f"{len(looped)} sessions went on paying inside loops: end them when the alert comes (`agentwatch exec --on-alert stop`)", sum(looped)
-        )
+class _Failures:
+    """Money that went into what did not succeed."""
+
+    def __init__(self) -> None:
+        self._count, self._usd, self._total_usd = 0, 0.0, 0.0
+
+    def add(self, row: Row) -> None:
+        usd = row.metrics.cost_usd or 0.0
+        self._total_usd += usd
+        if row.status in NO_SUCCESS:
+            self._count += 1
+            self._usd += usd
+
+    def told(self) -> Iterable[Recommendation]:
+        if self._total_usd and self._usd > self._total_usd / 4 and self._count >= LEAST_SESSIONS:
+            share = self._usd / self._total_usd
+            yield Recommendation(
+                "failures", f"{share:.0%} of the money went into sessions that did not succeed: see `agentwatch report tasks --failed-only`", None
+            )
 
 
-def _failures(rows: list[Row]) -> Iterable[Recommendation]:
-    failed = [row for row in rows if row.status in NO_SUCCESS]
-    cost, total = sum(costs_of(failed)), sum(costs_of(rows))
-    if total and cost > total / 4 and len(failed) >= LEAST_SESSIONS:
-        yield Recommendation(
-            "failures", f"{cost / total:.0%} of the money went into sessions that did not succeed: see `agentwatch report tasks --failed-only`", None
-        )
+class _Easy(msgspec.Struct):
+    """Sessions of one model with no more than one error and a known end and cost."""
+
+    sessions: int = 0
+    success: int = 0
+    usd: float = 0.0
+
+    @property
+    def mean_usd(self) -> float:
+        return self.usd / self.sessions
 
 
-def _dear_model(rows: list[Row]) -> Iterable[Recommendation]:
+class _DearModel:
     """A model that costs far more a session than another, where it does not succeed more often on tasks of the same kind: first attempts with few errors."""
-    easy = [row for row in rows if row.status is not None and row.metrics.errors <= 1 and row.metrics.cost_usd is not None]
-    groups = {name: members for name, members in grouped(easy, _KEYS["model"]).items() if name != UNKNOWN and len(members) >= LEAST_SESSIONS}
-    means = {name: sum(costs_of(members)) / len(members) for name, members in groups.items()}
-    if len(groups) < 2:
-        return
-    cheap, dear = min(means, key=lambda name: means[name]), max(means, key=lambda name: means[name])
-    difference = shares_differ(*wins(groups[cheap]), *wins(groups[dear]))
-    if means[cheap] > 0 and means[dear] >= DEAR * means[cheap] and (difference.is_noise or (difference.value or 0) <= 0):
-        saves = (means[dear] - means[cheap]) * len(groups[dear])
-        rates = f"{success_rate(groups[dear]):.0%} against {success_rate(groups[cheap]):.0%} success"
-        text = f"sessions with no more than one error cost ${means[dear]:.2f} with {dear} and ${means[cheap]:.2f} with {cheap}, at {rates}: try the cheaper one on easy tasks"
-        yield Recommendation("dear_model_on_easy_tasks", text, saves)
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Easy] = {}
+
+    def add(self, row: Row) -> None:
+        if row.model and row.status is not None and row.metrics.errors <= 1 and row.metrics.cost_usd is not None:
+            easy = self._models.setdefault(row.model, _Easy())
+            easy.sessions += 1
+            easy.success += row.status == "success"
+            easy.usd += row.metrics.cost_usd
+
+    def told(self) -> Iterable[Recommendation]:
+        known = {name: easy for name, easy in self._models.items() if name != UNKNOWN and easy.sessions >= LEAST_SESSIONS}
+        if len(known) < 2:
+            return
+        cheap, dear = min(known, key=lambda name: known[name].mean_usd), max(known, key=lambda name: known[name].mean_usd)
+        one, other = known[cheap], known[dear]
+        difference = shares_differ(one.success, one.sessions, other.success, other.sessions)
+        if one.mean_usd > 0 and other.mean_usd >= DEAR * one.mean_usd and (difference.is_noise or (difference.value or 0) <= 0):
+            saves = (other.mean_usd - one.mean_usd) * other.sessions
+            rates = f"{other.success / other.sessions:.0%} against {one.success / one.sessions:.0%} success"
+            text = f"sessions with no more than one error cost ${other.mean_usd:.2f} with {dear} and ${one.mean_usd:.2f} with {cheap}, at {rates}: try the cheaper one on easy tasks"
+            yield Recommendation("dear_model_on_easy_tasks", text, saves)

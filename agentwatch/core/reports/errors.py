@@ -8,7 +8,7 @@ import msgspec
 
 from agentwatch.core.categories import category_of
 from agentwatch.core.metrics import Row, known_times
-from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, mean, occurrences, ranked, size_of
+from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, batches, mean, occurrences, ranked, size_of
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import EPOCH, Time
 
@@ -197,7 +197,9 @@ def clusters(history: History, period: Period) -> list[Cluster]:
     that is more than noise. Sessions, not errors, are compared: errors come in bursts.
     """
     gathering = Gathering(middle_of(period))
-    gathering.add(history.rows, history.errors)
+    for batch in batches(history.rows):
+        gathering.add(batch)
+    gathering.add((), history.errors)
     return gathering.clusters()
 
 

@@ -1,13 +1,15 @@
 """Who does the work how well, and whether a difference is more than noise."""
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from agentwatch.core.metrics import Row
-from agentwatch.core.reports.history import UNKNOWN, History, costs_of, grouped, mean, occurrences, success_rate, wins
+from agentwatch.core.reports.history import UNKNOWN, History, mean, occurrences
 from agentwatch.core.reports.noise import Difference, Interval, means_differ, quantile, share, shares_differ
 
 COMMON = 3
@@ -59,106 +61,124 @@ class ByVariant(Performance, kw_only=True):
     variant: str
 
 
+@dataclass(slots=True)
+class _Sums:
+    """What sessions come to: their figures, and nothing else of them. `hits` of `told` succeeded, `first_shots` of `judged` at once; the arrays have what is known, session by session."""
+
+    sessions: int = 0
+    hits: int = 0
+    told: int = 0
+    first_shots: int = 0
+    judged: int = 0
+    errors: int = 0
+    duration_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    cost_usd: "array[float]" = field(default_factory=lambda: array("d"))
+    tokens: "array[float]" = field(default_factory=lambda: array("d"))
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Row) -> None:
+        status, metrics, tokens = row.status, row.metrics, row.tokens
+        self.sessions += 1
+        if status is not None:
+            self.told += 1
+            self.hits += status == "success"
+        if row.first_shot is not None:
+            self.judged += 1
+            self.first_shots += row.first_shot
+        self.errors += metrics.errors
+        if metrics.duration_ms is not None:
+            self.duration_ms.append(metrics.duration_ms)
+        if metrics.cost_usd is not None:
+            self.cost_usd.append(metrics.cost_usd)
+        if tokens:
+            self.tokens.append(tokens)
+        for one in occurrences([row]):
+            self.failures[one.cluster] += one.count
+
+
 def executors(history: History, names: Iterable[str] = ()) -> list[ByExecutor]:
     """All executors, the one with most sessions first; or those named, in their order, each compared with the first.
 
     A name fits whether it is written in capitals or not. One that nobody has comes with no sessions.
     """
-    groups = grouped(history.rows, lambda row: row.executor or UNKNOWN)
-    failures = _failures(history)
-    if not names:
-        return [ByExecutor(**_figures(rows, failures), executor=name) for name, rows in groups.items()]
-    chosen = [(name, [row for known, rows in groups.items() if known.lower() == name.lower() for row in rows]) for name in names]
-    return [ByExecutor(**_figures(rows, failures, _first(chosen, index)), executor=name) for index, (name, rows) in enumerate(chosen)]
+    if names:
+        found = _summed(history.rows, lambda row: [(row.executor or UNKNOWN).lower()])
+        chosen = [(name, found.get(name.lower(), _Sums())) for name in names]
+        return [ByExecutor(**_figures(sums, _first(chosen, index)), executor=name) for index, (name, sums) in enumerate(chosen)]
+    found = _summed(history.rows, lambda row: [row.executor or UNKNOWN])
+    return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))]
 
 
 def variants(history: History, names: Iterable[str] = ()) -> list[ByVariant]:
     """As `executors`, for prompts: a variant is a tag, an executor's variant, or a prompt (by its `prompt_id`) that several sessions began with."""
-    failures = _failures(history)
     if names:
-        chosen = [(name, [row for row in history.rows if name in variants_of(row)]) for name in names]
-        return [ByVariant(**_figures(rows, failures, _first(chosen, index)), variant=name) for index, (name, rows) in enumerate(chosen)]
-    found: dict[str, list[Row]] = {}
-    for row in history.rows:
-        for name in variants_of(row):
-            found.setdefault(name, []).append(row)
-    several = sorted(((name, rows) for name, rows in found.items() if len(rows) > 1), key=lambda one: -len(one[1]))
-    return [ByVariant(**_figures(rows, failures), variant=name) for name, rows in several]
+        wanted = frozenset(names)
+        found = _summed(history.rows, lambda row: wanted.intersection(variants_of(row)))
+        chosen = [(name, found.get(name, _Sums())) for name in names]
+        return [ByVariant(**_figures(sums, _first(chosen, index)), variant=name) for index, (name, sums) in enumerate(chosen)]
+    counts = Counter(name for row in history.rows for name in variants_of(row))
+    found = _summed(history.rows, lambda row: [name for name in variants_of(row) if counts[name] > 1])
+    return [ByVariant(**_figures(sums), variant=name) for name, sums in sorted(found.items(), key=lambda one: -one[1].sessions)]
 
 
 def variants_of(row: Row) -> list[str]:
-    """The names by which a session's prompt can be chosen."""
+    """The names by which a session's prompt can be chosen, each once."""
     tags = row.tags if isinstance(row.tags, list) else [row.tags] if row.tags else []
-    return [*tags, *(name for name in (row.executor_variant, row.prompt_id) if name)]
+    return list(dict.fromkeys([*tags, *(name for name in (row.executor_variant, row.prompt_id) if name)]))
 
 
-def _first(chosen: list[tuple[str, list[Row]]], index: int) -> tuple[str, list[Row]] | None:
-    return chosen[0] if index else None
-
-
-def _failures(history: History) -> dict[str, list[tuple[str, int]]]:
-    found: dict[str, list[tuple[str, int]]] = {}
-    for one in occurrences(history.rows, history.errors):
-        found.setdefault(one.attempt_id, []).append((one.cluster, one.count))
+def _summed(rows: Iterable[Row], names_of: Callable[[Row], Iterable[str]]) -> dict[str, _Sums]:
+    """The sums of the sessions that have a name, by that name."""
+    found: dict[str, _Sums] = {}
+    for row in rows:
+        for name in names_of(row):
+            sums = found.get(name)
+            if sums is None:
+                sums = found[name] = _Sums()
+            sums.add(row)
     return found
 
 
-def _figures(rows: list[Row], failures: dict[str, list[tuple[str, int]]], first: tuple[str, list[Row]] | None = None) -> dict[str, Any]:
-    hits, told = wins(rows)
-    first_shots, judged = _first_shots(rows)
-    lasted = sorted(_durations(rows))
-    common: Counter[str] = Counter()
-    for attempt_id in dict.fromkeys(row.attempt_id for row in rows):
-        for cluster, count in failures.get(attempt_id, ()):
-            common[cluster] += count
-    costs = costs_of(rows)
+def _first(chosen: list[tuple[str, _Sums]], index: int) -> tuple[str, _Sums] | None:
+    return chosen[0] if index else None
+
+
+def _figures(sums: _Sums, first: tuple[str, _Sums] | None = None) -> dict[str, Any]:
+    cost_usd = sum(sums.cost_usd)
     return {
-        "sessions": len(rows),
-        "told": told,
-        "success_rate": success_rate(rows),
-        "success": share(hits, told),
-        "first_shot_rate": first_shots / judged if judged else None,
-        "duration_ms_mean": mean(lasted),
-        "duration_ms_median": quantile(lasted, 0.5),
-        "cost_usd_total": sum(costs),
-        "cost_usd_mean": mean(costs),
-        "cost_usd_per_success": sum(costs) / hits if hits and costs else None,
-        "tokens_mean": mean(_tokens(rows)),
-        "errors_mean": mean(row.metrics.errors for row in rows),
-        "common_failures": [Failure(*one) for one in common.most_common(COMMON)],
-        "against": _against(first, rows) if first is not None else None,
+        "sessions": sums.sessions,
+        "told": sums.told,
+        "success_rate": sums.hits / sums.told if sums.told else None,
+        "success": share(sums.hits, sums.told),
+        "first_shot_rate": sums.first_shots / sums.judged if sums.judged else None,
+        "duration_ms_mean": mean(sums.duration_ms),
+        "duration_ms_median": quantile(sorted(sums.duration_ms), 0.5),
+        "cost_usd_total": cost_usd,
+        "cost_usd_mean": mean(sums.cost_usd),
+        "cost_usd_per_success": cost_usd / sums.hits if sums.hits and sums.cost_usd else None,
+        "tokens_mean": mean(sums.tokens),
+        "errors_mean": sums.errors / sums.sessions if sums.sessions else None,
+        "common_failures": [Failure(*one) for one in sums.failures.most_common(COMMON)],
+        "against": _against(*first, sums) if first is not None else None,
     }
 
 
-def _first_shots(rows: list[Row]) -> tuple[int, int]:
-    judged = [row.first_shot for row in rows if row.first_shot is not None]
-    return sum(judged), len(judged)
-
-
-def _durations(rows: list[Row]) -> list[float]:
-    return [row.metrics.duration_ms for row in rows if row.metrics.duration_ms is not None]
-
-
-def _tokens(rows: list[Row]) -> list[float]:
-    return [float(row.tokens) for row in rows if row.tokens]
-
-
-_MEASURES: tuple[tuple[str, str, str, Callable[[list[Row]], list[float]]], ...] = (
-    ("duration_ms", "slower", "faster", _durations),
-    ("cost_usd", "dearer", "cheaper", costs_of),
-    ("tokens", "takes more tokens", "takes fewer tokens", _tokens),
+_MEASURES = (
+    ("duration_ms", "slower", "faster"),
+    ("cost_usd", "dearer", "cheaper"),
+    ("tokens", "takes more tokens", "takes fewer tokens"),
 )
 
 
-def _against(first: tuple[str, list[Row]], rows: list[Row]) -> Against:
-    name, others = first
-    success, first_shot = shares_differ(*wins(others), *wins(rows)), shares_differ(*_first_shots(others), *_first_shots(rows))
-    means = {field: means_differ(values(others), values(rows)) for field, _, _, values in _MEASURES}
+def _against(name: str, others: _Sums, sums: _Sums) -> Against:
+    success = shares_differ(others.hits, others.told, sums.hits, sums.told)
+    first_shot = shares_differ(others.first_shots, others.judged, sums.first_shots, sums.judged)
+    means = {measure: means_differ(getattr(others, measure), getattr(sums, measure)) for measure, _, _ in _MEASURES}
     said = [
         word
         for difference, more, less in (
             (success, "succeeds more often", "succeeds less often"),
-            *((means[field], more, less) for field, more, less, _ in _MEASURES),
+            *((means[measure], more, less) for measure, more, less in _MEASURES),
         )
         if (word := _word(difference, more, less))
     ]

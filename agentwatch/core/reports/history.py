@@ -1,12 +1,11 @@
 """What every report works on: the sessions of a period, the errors in them, and how they are chosen and grouped."""
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from math import fsum
-from operator import attrgetter
 
 import msgspec
 
@@ -80,10 +79,23 @@ class LostError(msgspec.Struct, gc=False, frozen=True):
     run_id: str | None = None
 
 
-class History(msgspec.Struct, frozen=True):
-    """The sessions, ordered by their ends, what is known of errors besides, and the alerts as (when, type, status, episode, attempt). `running` are the sessions that go on, by scope and attempt."""
+class Chosen:
+    """Those of `rows` that fit, each time they are gone through."""
 
-    rows: list[Row]
+    def __init__(self, rows: Iterable[Row], fits: Callable[[Row], bool]) -> None:
+        self._rows, self._fits = rows, fits
+
+    def __iter__(self) -> Iterator[Row]:
+        return filter(self._fits, self._rows)
+
+
+class History(msgspec.Struct, frozen=True):
+    """The sessions, ordered by their ends, what is known of errors besides, and the alerts as (when, type, status, episode, attempt). `running` are the sessions that go on, by scope and attempt.
+
+    The sessions can be gone through again and again, and need not be in memory: who keeps one keeps all of it.
+    """
+
+    rows: Iterable[Row]
     errors: list[LostError] = []
     alerts: list["AlertMark"] = []
     running: frozenset[tuple[str, str]] = frozenset()
@@ -93,14 +105,10 @@ class History(msgspec.Struct, frozen=True):
         """What lies in a period: a session by its end, an error and an alert by its time."""
         return msgspec.structs.replace(
             self,
-            rows=self.rows[self.ended_before(period.start) : self.ended_before(period.limit)],
+            rows=Chosen(self.rows, lambda row: period.holds(row.timestamp)),
             errors=[error for error in self.errors if error.at is None or period.holds(error.at)],
             alerts=[alert for alert in self.alerts if period.holds(alert.at)],
         )
-
-    def ended_before(self, at: datetime) -> int:
-        """How many of the sessions, the first ones, had ended by then."""
-        return bisect_left(self.rows, at, key=attrgetter("timestamp"))
 
     def only(self, *, run: str | None = None, executor: str | None = None) -> "History":
         """The sessions of a run and of an executor, whose name may be written in capitals or not."""
@@ -110,7 +118,7 @@ class History(msgspec.Struct, frozen=True):
         def fits(one: Row | LostError) -> bool:
             return (run is None or one.run_id == run) and (executor is None or (one.executor or UNKNOWN).lower() == executor.lower())
 
-        rows = [row for row in self.rows if fits(row)]
+        rows = Chosen(self.rows, fits)
         attempts = {row.attempt_id for row in rows}
         return msgspec.structs.replace(
             self, rows=rows, errors=[error for error in self.errors if fits(error)], alerts=[alert for alert in self.alerts if alert.attempt_id in attempts]
@@ -186,12 +194,11 @@ def size_of(title: str | None) -> str:
     return found[1].lower() if found else UNKNOWN
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    """Rows by what `key` says of them, the largest group first."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return dict(sorted(found.items(), key=lambda one: (-len(one[1]), one[0])))
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Some at a time."""
+    each = iter(rows)
+    while batch := list(islice(each, 1000)):
+        yield batch
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -202,20 +209,3 @@ def mean(values: Iterable[float]) -> float | None:
 def ranked(counts: Mapping[str, int]) -> dict[str, int]:
     """The most frequent first."""
     return dict(sorted(counts.items(), key=lambda one: -one[1]))
-
-
-def wins(rows: Iterable[Row]) -> tuple[int, int]:
-    """How many sessions succeeded, and of how many it is known how they ended."""
-    told = [row.status for row in rows if row.status is not None]
-    return told.count("success"), len(told)
-
-
-def success_rate(rows: Iterable[Row]) -> float | None:
-    """The share of successes among the sessions that said how they ended; None where none did."""
-    hits, total = wins(rows)
-    return hits / total if total else None
-
-
-def costs_of(rows: Iterable[Row]) -> list[float]:
-    """The costs that are known, USD."""
-    return [row.metrics.cost_usd for row in rows if row.metrics.cost_usd is not None]

@@ -9,7 +9,7 @@ import msgspec
 
 from agentwatch.core.metrics import Row, Tokens
 from agentwatch.core.reports.errors import Cluster, Gathering, middle_of
-from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, mean, ranked
+from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, batches, mean, ranked
 from agentwatch.core.reports.noise import quantile
 from agentwatch.model import Time
 
@@ -255,7 +255,8 @@ class Summing:
 def summarise(history: History, period: Period) -> Summary:
     """The figures of `period`; those of the period before are None where nothing is known of it."""
     summing = Summing(period, history.running)
-    summing.add(history.rows)
+    for batch in batches(history.rows):
+        summing.add(batch)
     return summing.told(history.errors, history.alerts, history.problems)
 
 

@@ -1,14 +1,16 @@
 """Tasks: what was tried, why it failed, and what to plan better."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from statistics import median
 
 import msgspec
 
 from agentwatch.core.categories import category_of
 from agentwatch.core.metrics import Row
-from agentwatch.core.reports.history import NO_SUCCESS, History, Occurrences, costs_of, mean, occurrences, ranked, size_of, task_of
+from agentwatch.core.reports.history import NO_SUCCESS, History, Occurrences, mean, occurrences, ranked, size_of, task_of
 from agentwatch.model import Time
 
 FAR_MORE = 3
@@ -64,76 +66,152 @@ ADVICE = {
 SAMPLE = 100
 
 
+@dataclass(slots=True)
+class _Tried:
+    """What the sessions of one task come to, added in the order of their ends. `samples` has an error of each category."""
+
+    task_id: str
+    last_seen: datetime
+    title: str | None = None
+    attempts: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    status: str | None = None
+    executors: list[str] = field(default_factory=list)
+    lasted_ms: list[float] = field(default_factory=list)
+    cost_usd: float = 0.0
+    tokens: int = 0
+    has_looped: bool = False
+    causes: Counter[str] | None = None
+    samples: dict[str, str] | None = None
+
+    def add(self, row: Row) -> None:
+        status, executor, metrics = row.status, row.executor, row.metrics
+        self.last_seen = row.timestamp
+        self.title = row.task_title or self.title
+        self.attempts += 1
+        self.succeeded += status == "success"
+        self.failed += status in NO_SUCCESS
+        self.status = status if status is not None else self.status
+        if executor and executor not in self.executors:
+            self.executors.append(executor)
+        if metrics.duration_ms is not None:
+            self.lasted_ms.append(metrics.duration_ms)
+        self.cost_usd += metrics.cost_usd or 0.0
+        self.tokens += row.tokens
+        self.has_looped |= row.loops is not None
+        for one in occurrences([row]):
+            self.err(one)
+
+    def err(self, one: Occurrences) -> None:
+        """An error, of a session or of which no session is known."""
+        if self.causes is None or self.samples is None:
+            self.causes, self.samples = Counter(), {}
+        text = one.message or one.cluster
+        category = one.category or category_of(text)
+        self.causes[category] += one.count
+        self.samples.setdefault(category, text if len(text) <= SAMPLE else text[: SAMPLE - 1] + "…")
+
+    @property
+    def is_unsolved(self) -> bool:
+        """Whether it failed, and its last word is no success."""
+        return bool(self.failed) and self.status != "success"
+
+    @property
+    def tokens_mean(self) -> float:
+        return self.tokens / self.attempts
+
+
+class _Usual:
+    """What a task usually takes; None of too few tasks."""
+
+    def __init__(self, found: Iterable[_Tried]) -> None:
+        tokens: list[float] = []
+        lasted_ms: list[float] = []
+        for one in found:
+            if one.tokens:
+                tokens.append(one.tokens_mean)
+            if took_ms := mean(one.lasted_ms):
+                lasted_ms.append(took_ms)
+        self.tokens = median(tokens) if len(tokens) >= LEAST_TASKS else None
+        self.lasted_ms = median(lasted_ms) if len(lasted_ms) >= LEAST_TASKS else None
+
+
 def tasks(history: History, *, failed_only: bool = False) -> list[Task]:
     """Every task, those that were tried most first; `failed_only`: those whose last word is no success."""
-    found: dict[str, list[Row]] = {}
-    for row in history.rows:
-        found.setdefault(task_of(row), []).append(row)
-    errors: dict[str, list[Occurrences]] = {}
-    for one in occurrences(history.rows, history.errors):
-        errors.setdefault(one.task, []).append(one)
-    made = [_task(name, rows, errors.get(name, [])) for name, rows in found.items()]
-    _scope(made, found)
-    chosen = [task for task in made if not failed_only or (task.failed and task.status != "success")]
-    return sorted(chosen, key=lambda task: (-task.attempts, -task.cost_usd_total, task.task_id))
+    found = _tried(history)
+    chosen = [one for one in found if one.is_unsolved or not failed_only]
+    chosen.sort(key=lambda one: (-one.attempts, -one.cost_usd, one.task_id))
+    return _told(chosen, _Usual(found))
 
 
 def backlog(history: History, top: int) -> list[Task]:
     """The `top` tasks that deserve a look first: the unsolved ones, those that were tried most and cost most before the others."""
-    return sorted(tasks(history), key=lambda task: (task.status == "success", -task.failed, -task.cost_usd_total, task.task_id))[:top]
+    found = _tried(history)
+    first = sorted(found, key=lambda one: (one.status == "success", -one.failed, -one.cost_usd, one.task_id))[:top]
+    return _told(first, _Usual(found))
 
 
-def _task(name: str, rows: list[Row], errors: list[Occurrences]) -> Task:
-    told = [row.status for row in rows if row.status is not None]
-    lasted = [row.metrics.duration_ms for row in rows if row.metrics.duration_ms is not None]
-    causes: Counter[str] = Counter()
-    for one in errors:
-        causes[one.category or category_of(one.message or one.cluster)] += one.count
-    title = next((row.task_title for row in reversed(rows) if row.task_title), None)
+def _tried(history: History) -> list[_Tried]:
+    found: dict[str, _Tried] = {}
+    for row in history.rows:
+        name = task_of(row)
+        known = found.get(name)
+        if known is None:
+            known = found[name] = _Tried(name, row.timestamp)
+        known.add(row)
+    for error in occurrences((), history.errors):
+        if error.task in found:
+            found[error.task].err(error)
+    return list(found.values())
+
+
+def _told(found: Sequence[_Tried], usual: _Usual) -> list[Task]:
+    return [_task(one, usual) for one in found]
+
+
+def _task(one: _Tried, usual: _Usual) -> Task:
+    causes = one.causes or Counter()
     return Task(
-        task_id=name,
-        task_title=title,
-        size=size_of(title),
-        attempts=len(rows),
-        succeeded=told.count("success"),
-        failed=sum(status in NO_SUCCESS for status in told),
-        status=told[-1] if told else None,
-        executors=list(dict.fromkeys(row.executor for row in rows if row.executor)),
-        duration_ms_total=sum(lasted),
-        duration_ms_mean=mean(lasted),
-        cost_usd_total=sum(costs_of(rows)),
-        tokens_total=sum(row.tokens for row in rows),
-        errors=sum(one.count for one in errors),
+        task_id=one.task_id,
+        task_title=one.title,
+        size=size_of(one.title),
+        attempts=one.attempts,
+        succeeded=one.succeeded,
+        failed=one.failed,
+        status=one.status,
+        executors=one.executors,
+        duration_ms_total=sum(one.lasted_ms),
+        duration_ms_mean=mean(one.lasted_ms),
+        cost_usd_total=one.cost_usd,
+        tokens_total=one.tokens,
+        errors=causes.total(),
         causes=ranked(causes),
-        advice=list(_advice(causes, errors)),
-        last_seen=rows[-1].timestamp,
+        advice=[*_against_errors(causes, one.samples or {}), *(_scope(one, usual) if one.is_unsolved else ())] or list(_for_want_of_better(one)),
+        last_seen=one.last_seen,
     )
 
 
-def _advice(causes: Counter[str], errors: list[Occurrences]) -> Iterable[Advice]:
+def _against_errors(causes: Counter[str], samples: dict[str, str]) -> Iterable[Advice]:
     kinds = set()
     for category, _ in causes.most_common(2):
         kind, text = ADVICE.get(category, (None, ""))
         if kind is not None and kind not in kinds:
             kinds.add(kind)
-            sample = next((one.message or one.cluster for one in errors if (one.category or category_of(one.message or one.cluster)) == category), category)
-            yield Advice(kind, text.format(sample=sample if len(sample) <= SAMPLE else sample[: SAMPLE - 1] + "…"))
+            yield Advice(kind, text.format(sample=samples[category]))
 
 
-def _scope(made: list[Task], rows: dict[str, list[Row]]) -> None:
+def _scope(one: _Tried, usual: _Usual) -> Iterable[Advice]:
     """What failed although far more was spent on it than on others was too large, or not understood."""
-    tokens = [task.tokens_total / task.attempts for task in made if task.tokens_total]
-    lasted = [task.duration_ms_mean for task in made if task.duration_ms_mean]
-    for task in made:
-        if not task.failed or task.status == "success":
-            continue
-        if len(tokens) >= LEAST_TASKS and task.tokens_total / task.attempts > FAR_MORE * median(tokens):
-            text = f"split it: an attempt took {task.tokens_total / task.attempts / median(tokens):.0f} times the tokens of the usual task, and failed"
-            task.advice.append(Advice("scope_too_large", text))
-        elif task.duration_ms_mean and len(lasted) >= LEAST_TASKS and task.duration_ms_mean > FAR_MORE * median(lasted):
-            text = f"split it: an attempt took {task.duration_ms_mean / median(lasted):.0f} times as long as the usual task, and failed"
-            task.advice.append(Advice("scope_too_large", text))
-        if any(row.loops is not None for row in rows[task.task_id]):
-            task.advice.append(Advice("fresh_approach", "an attempt went in circles: start the next one afresh, with what was learned in its prompt"))
-        if not task.advice and task.failed == task.attempts > 1:
-            task.advice.append(Advice("look_at_it", f"it failed {task.failed} times and no error says why: read a transcript before the next attempt"))
+    took_ms = mean(one.lasted_ms)
+    if usual.tokens is not None and one.tokens_mean > FAR_MORE * usual.tokens:
+        yield Advice("scope_too_large", f"split it: an attempt took {one.tokens_mean / usual.tokens:.0f} times the tokens of the usual task, and failed")
+    elif usual.lasted_ms is not None and took_ms and took_ms > FAR_MORE * usual.lasted_ms:
+        yield Advice("scope_too_large", f"split it: an attempt took {took_ms / usual.lasted_ms:.0f} times as long as the usual task, and failed")
+    if one.has_looped:
+        yield Advice("fresh_approach", "an attempt went in circles: start the next one afresh, with what was learned in its prompt")
+
+
+def _for_want_of_better(one: _Tried) -> Iterable[Advice]:
+    if one.is_unsolved and one.failed == one.attempts > 1:
+        yield Advice("look_at_it", f"it failed {one.failed} times and no error says why: read a transcript before the next attempt")
