@@ -1,4 +1,4 @@
-"""What every report works on: the sessions of a period, the errors in them, and how they are chosen and grouped."""
+"""What every report works on: the sessions of a period, the errors in them, and how they are chosen."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
