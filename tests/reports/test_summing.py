@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from agentwatch import settings
 from agentwatch.apps import history
 from agentwatch.core.metrics import ErrorKind, ErrorSummary, Metrics, Row
-from agentwatch.core.reports.history import last_days
+from agentwatch.core.reports.executors import executors, variants
+from agentwatch.core.reports.history import History, last_days
 from agentwatch.core.reports.summary import summarise
 from agentwatch.model import MOST_TOKENS
 from agentwatch.store import history as store
@@ -305,3 +306,24 @@ def test_what_no_memory_can_hold_is_told_each_time(tmp_path, monkeypatch, attemp
         assert one == other
         assert one["sessions"]["total"] == attempts
         assert one["top_errors"][0]["trend"] == ({} if last_seen.startswith("9999") else {"2026-02-09": 33})
+
+
+def test_a_session_that_goes_on_has_no_duration_yet():
+    """However a report groups sessions, its durations are of those that are over; all else counts, of those that go on as far as it has come."""
+
+    def row(name, minutes):
+        return Row(
+            timestamp=NOW - timedelta(minutes=1),
+            attempt_id=name,
+            executor="CODEX",
+            model="gpt-5",
+            tags=["plan-first"],
+            metrics=Metrics(duration_ms=minutes * 60_000, total_tokens=10),
+        )
+
+    history = History([row("over", 4), row("runs", 90)], running=frozenset({("", "runs")}))
+    summary = summarise(history, PERIOD)
+    four = 4 * 60_000
+    assert (summary.duration_ms.mean, summary.by_executor[0].duration_ms_mean, summary.by_model[0].duration_ms_mean) == (four, four, four)
+    for found in (executors(history), executors(history, ["codex", "codex"]), variants(history), variants(history, ["plan-first"])):
+        assert {(one.sessions, one.tokens_mean, one.duration_ms_mean, one.duration_ms_median) for one in found} == {(2, 10, four, four)}

@@ -63,7 +63,7 @@ class ByVariant(Performance, kw_only=True):
 
 @dataclass(slots=True)
 class _Sums:
-    """What sessions come to: their figures, and nothing else of them. `hits` of `told` succeeded, `first_shots` of `judged` at once; the arrays have what is known, session by session."""
+    """What sessions come to: their figures, and nothing else of them. `hits` of `told` succeeded, `first_shots` of `judged` at once; the arrays have what is known, session by session, durations of those that are over."""
 
     sessions: int = 0
     hits: int = 0
@@ -76,7 +76,7 @@ class _Sums:
     tokens: "array[float]" = field(default_factory=lambda: array("d"))
     failures: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, *, is_over: bool) -> None:
         status, metrics, tokens = row.status, row.metrics, row.tokens
         self.sessions += 1
         if status is not None:
@@ -86,7 +86,7 @@ class _Sums:
             self.judged += 1
             self.first_shots += row.first_shot
         self.errors += metrics.errors
-        if metrics.duration_ms is not None:
+        if is_over and metrics.duration_ms is not None:
             self.duration_ms.append(metrics.duration_ms)
         if metrics.cost_usd is not None:
             self.cost_usd.append(metrics.cost_usd)
@@ -102,10 +102,10 @@ def executors(history: History, names: Iterable[str] = ()) -> list[ByExecutor]:
     A name fits whether it is written in capitals or not. One that nobody has comes with no sessions.
     """
     if names:
-        found = _summed(history.rows, lambda row: [(row.executor or UNKNOWN).lower()])
+        found = _summed(history, lambda row: [(row.executor or UNKNOWN).lower()])
         chosen = [(name, found.get(name.lower(), _Sums())) for name in names]
         return [ByExecutor(**_figures(sums, _first(chosen, index)), executor=name) for index, (name, sums) in enumerate(chosen)]
-    found = _summed(history.rows, lambda row: [row.executor or UNKNOWN])
+    found = _summed(history, lambda row: [row.executor or UNKNOWN])
     return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))]
 
 
@@ -113,11 +113,11 @@ def variants(history: History, names: Iterable[str] = ()) -> list[ByVariant]:
     """As `executors`, for prompts: a variant is a tag, an executor's variant, or a prompt (by its `prompt_id`) that several sessions began with."""
     if names:
         wanted = frozenset(names)
-        found = _summed(history.rows, lambda row: wanted.intersection(variants_of(row)))
+        found = _summed(history, lambda row: wanted.intersection(variants_of(row)))
         chosen = [(name, found.get(name, _Sums())) for name in names]
         return [ByVariant(**_figures(sums, _first(chosen, index)), variant=name) for index, (name, sums) in enumerate(chosen)]
     counts = Counter(name for row in history.rows for name in variants_of(row))
-    found = _summed(history.rows, lambda row: [name for name in variants_of(row) if counts[name] > 1])
+    found = _summed(history, lambda row: [name for name in variants_of(row) if counts[name] > 1])
     return [ByVariant(**_figures(sums), variant=name) for name, sums in sorted(found.items(), key=lambda one: -one[1].sessions)]
 
 
@@ -127,15 +127,16 @@ def variants_of(row: Row) -> list[str]:
     return list(dict.fromkeys([*tags, *(name for name in (row.executor_variant, row.prompt_id) if name)]))
 
 
-def _summed(rows: Iterable[Row], names_of: Callable[[Row], Iterable[str]]) -> dict[str, _Sums]:
+def _summed(history: History, names_of: Callable[[Row], Iterable[str]]) -> dict[str, _Sums]:
     """The sums of the sessions that have a name, by that name."""
     found: dict[str, _Sums] = {}
-    for row in rows:
+    for row in history.rows:
+        is_over = (row.scope, row.attempt_id) not in history.running
         for name in names_of(row):
             sums = found.get(name)
             if sums is None:
                 sums = found[name] = _Sums()
-            sums.add(row)
+            sums.add(row, is_over=is_over)
     return found
 
 

@@ -316,7 +316,7 @@ class _Sums(msgspec.Struct, gc=False):
             tally.status[status] = tally.status.get(status, 0) + 1
             tally.tokens += tokens
             kinds.add(metrics.tokens)
-            if lasted_ms is not None:
+            if lasted_ms is not None and not is_running:
                 tally.lasted.append(lasted_ms)
             if cost_usd is not None:
                 tally.costs.append(cost_usd)
