@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agentwatch.core.metrics import Row
-from agentwatch.core.reports.history import UNKNOWN, History, mean, occurrences
+from agentwatch.core.reports.history import UNKNOWN, History, mean, occurrences, spelt
 from agentwatch.core.reports.noise import Difference, Interval, means_differ, quantile, share, shares_differ
 
 COMMON = 3
@@ -101,12 +101,19 @@ def executors(history: History, names: Iterable[str] = ()) -> list[ByExecutor]:
 
     A name fits whether it is written in capitals or not. One that nobody has comes with no sessions.
     """
+    written: Counter[str] = Counter()
+
+    def name_of(row: Row) -> list[str]:
+        name = row.executor or UNKNOWN
+        written[name] += 1
+        return [name.upper()]
+
+    found = _summed(history, name_of)
     if names:
-        found = _summed(history, lambda row: [(row.executor or UNKNOWN).lower()])
-        chosen = [(name, found.get(name.lower(), _Sums())) for name in names]
+        chosen = [(name, found.get(name.upper(), _Sums())) for name in names]
         return [ByExecutor(**_figures(sums, _first(chosen, index)), executor=name) for index, (name, sums) in enumerate(chosen)]
-    found = _summed(history, lambda row: [row.executor or UNKNOWN])
-    return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))]
+    known = [(name, found[name.upper()]) for name in set(spelt(written).values())]
+    return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(known, key=lambda one: (-one[1].sessions, one[0]))]
 
 
 def variants(history: History, names: Iterable[str] = ()) -> list[ByVariant]:
@@ -183,7 +190,10 @@ def _against(name: str, others: _Sums, sums: _Sums) -> Against:
         )
         if (word := _word(difference, more, less))
     ]
-    verdict = f"{', '.join(said)} than {name}; all else may be noise" if said else f"no difference from {name} that could not be noise"
+    if sums.sessions and others.sessions:
+        verdict = f"{', '.join(said)} than {name}; all else may be noise" if said else f"no difference from {name} that could not be noise"
+    else:
+        verdict = f"{name} has no sessions in this time" if sums.sessions else "no sessions in this time"
     return Against(name, success, first_shot, means["duration_ms"], means["cost_usd"], means["tokens"], verdict)
 
 
