@@ -29,7 +29,7 @@ from agentwatch.pricing import Prices
 from agentwatch.sdnotify import Notifier
 from agentwatch.settings import Loaded, Settings
 from agentwatch.sources.tailer import Tailer
-from agentwatch.sources.tree import walk
+from agentwatch.sources.tree import is_there, walk
 from agentwatch.sources.watch import Watch
 from agentwatch.store.issues import NAME as ISSUES
 from agentwatch.store.issues import IssueStore
@@ -195,7 +195,7 @@ def _patience(report: Report, pause: Callable[[OSError], None]) -> Callable[[OSE
 
 def _watched(log_dir: Path, folders: set[Path]) -> str:
     """What is watched, in one line: agents have some thirty folders in which they may keep their logs, of which a machine has two or three."""
-    there = sum(folder.is_dir() for folder in folders)
+    there = sum(map(is_there, folders))
     if not folders:
         return f"watching {log_dir}"
     found = f"{there} {'folder' if there == 1 else 'folders'} of agents" if there else "the folders of agents, of which none is there yet"

@@ -29,7 +29,7 @@ from agentwatch.core.alerts import span
 from agentwatch.errors import AgentwatchError, SettingsError, StorageError
 from agentwatch.formats.registry import recognise
 from agentwatch.settings import KEYS, Loaded, Settings, secret
-from agentwatch.sources.tree import Root, Seen, shown, walk
+from agentwatch.sources.tree import Root, Seen, is_there, shown, walk
 from agentwatch.sources.watch import Watch
 from agentwatch.ui.page import Block, Style, Table, Word, para
 
@@ -179,7 +179,7 @@ def _known_formats(log_dir: Path) -> dict[str, str | None]:
 
 
 def _place(root: Root, known: Mapping[str, str | None]) -> Place:
-    place = Place(shown(str(root.path)), root.path.is_dir())
+    place = Place(shown(str(root.path)), is_there(root.path))
     files: list[Seen] = []
     for _, found in walk(root) if place.exists else ():
         place.directories += 1
@@ -206,7 +206,7 @@ def _wholes(loaded: Loaded, environ: Mapping[str, str], home: Path | None, known
     formats: dict[str, list[Place]] = {}
     for root in wholes.places:
         path = shown(str(root.path))
-        place = known.get(path) or places.setdefault(path, Place(path, root.path.is_dir()))
+        place = known.get(path) or places.setdefault(path, Place(path, is_there(root.path)))
         formats.setdefault(root.format or "", []).append(place)
     newest: dict[tuple[str, str], int] = {}
     for root, name, path in wholes.found():
@@ -392,9 +392,8 @@ def _permissions(log_dir: Path, places: list[Place]) -> Iterator[Check]:
     yield from _readable_by_others(log_dir)
     for place in places:
         if place.unreadable:
-            yield Check(
-                "logs", "warning", f"{place.unreadable:,} files or directories in `{place.path}` cannot be read", "give this user the right to read them"
-            )
+            what = "a file or directory" if place.unreadable == 1 else f"{place.unreadable:,} files or directories"
+            yield Check("logs", "warning", f"{what} in `{place.path}` cannot be read", "give this user the right to read what is there")
 
 
 def _readable_by_others(log_dir: Path) -> Iterator[Check]:

@@ -33,7 +33,7 @@ from agentwatch.formats import PROGRAMS
 from agentwatch.formats.registry import FORMATS, recognise
 from agentwatch.model import NO_MEMORY, Event, Format, Issue, Item
 from agentwatch.settings import Loaded
-from agentwatch.sources.tree import Root, Seen, walk
+from agentwatch.sources.tree import Root, Seen, is_there, walk
 from agentwatch.store.issues import NAME as ISSUES
 from agentwatch.store.issues import IssueStore
 from agentwatch.store.metrics_log import NAME as METRICS
@@ -106,7 +106,7 @@ def _seen(loaded: Loaded, environ: Mapping[str, str], home: Path | None, scope: 
     roots = (Root(log_dir, is_log_dir=True),) if scope.run_id is not None else setup.roots(loaded, environ, home)
     for root in roots:
         below = f"{RUNS}/{scope.run_id}" if scope.run_id is not None else ""
-        for _, seen_in in walk(root, below) if (root.path / below).is_dir() else ():
+        for _, seen_in in walk(root, below) if is_there(root.path / below) else ():
             if isinstance(seen_in, OSError):
                 notes.append(f"a directory could not be read: {seen_in.strerror}")
                 continue

@@ -337,7 +337,7 @@ class Live:
             ("log", session.source),
             ("started", f"{session.started.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z, {span(self._view.now - session.started)} ago"),
             ("spent", f"{session.tokens:,} tokens, {'of unknown price' if usd is None else money(usd)}"),
-            ("events", f"{one.attempt.events:,}, of them {one.attempt.errors:,} errors"),
+            ("so far", f"{one.attempt.events:,} events, {session.errors:,} error{'s' * (session.errors != 1)}"),
             ("sub-agents", ", ".join(session.lanes or ())),
             ("last action", action),
         ]
@@ -492,7 +492,7 @@ def _row(one: Standing, alarm: int, now: datetime) -> AttemptRow:
         action_is_bad=said.is_bad if said else False,
         tokens=one.session.tokens,
         usd=one.cost_usd,
-        errors=one.attempt.errors,
+        errors=one.session.errors,
         pace=one.attempt.pace(now),
         alarm=next((name for name, number in SEVERITY.items() if number == alarm), "") if one.attempt.ended is None else "",
     )

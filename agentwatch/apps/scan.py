@@ -30,7 +30,7 @@ from agentwatch.formats.registry import FORMATS, recognise
 from agentwatch.model import NO_MEMORY, Alert, Item
 from agentwatch.pricing import Prices
 from agentwatch.settings import LONGEST, Loaded
-from agentwatch.sources.tree import Root, Seen, walk
+from agentwatch.sources.tree import Root, Seen, is_there, walk
 from agentwatch.store.history import ARCHIVE
 from agentwatch.store.spill import Packed
 
@@ -89,7 +89,7 @@ def files(loaded: Loaded, environ: Mapping[str, str], home: Path | None, since: 
     least_s = since.timestamp() if since else 0.0
     found: dict[str, Seen] = {}
     for root in (*roots, archive):
-        for _, seen_in in walk(root) if root.path.is_dir() else ():
+        for _, seen_in in walk(root) if is_there(root.path) else ():
             for seen in seen_in if not isinstance(seen_in, OSError) else ():
                 if seen.stat.st_mtime >= least_s and seen.stat.st_size:
                     found.setdefault(seen.path, seen)

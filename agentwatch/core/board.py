@@ -68,7 +68,6 @@ class Attempt:
     attempt_id: str
     scope: str
     events: int = 0
-    errors: int = 0
     action: Heard | None = None
     slot: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * PACES)
@@ -120,8 +119,7 @@ class Board:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.attempts: dict[tuple[str, str], Attempt] = {
-            (scope, session.attempt_id): Attempt(session.attempt_id, scope, errors=session.errors, action=_newest_call(scope, session))
-            for scope, session in engine.sessions()
+            (scope, session.attempt_id): Attempt(session.attempt_id, scope, action=_newest_call(scope, session)) for scope, session in engine.sessions()
         }
         self.events = 0
         self._ended: dict[tuple[str, str], Attempt] = {}
@@ -147,10 +145,7 @@ class Board:
                 attempt = attempts[key] = Attempt(event.attempt_id, scope)
             attempt.count(_slot(event.timestamp))
             kind = event.event_type
-            if kind == "error" or (kind == "tool_result" and event.data.is_error):
-                attempt.errors += 1
-                attempt.action = heard
-            elif kind in ACTIONS:
+            if kind in ACTIONS or kind == "error" or (kind == "tool_result" and event.data.is_error):
                 attempt.action = heard
             if ending is not None:
                 self._end(key, attempt, ending, heard)

@@ -118,6 +118,16 @@ def look(root: Root, relative_path: str) -> Seen | None:
     return _named(place, f"{relative_dir}/" if relative_dir else "", path, named, stat)
 
 
+def is_there(path: Path) -> bool:
+    """Whether it is a directory, or lies where nobody may look: `walk` says so then."""
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
 def walk(root: Root, below: str = "") -> Iterator[tuple[str, list[Seen] | OSError]]:
     """Every directory of `root` from the top, or from the one named, with its logs or with why it cannot be read."""
     if (root.is_log_dir and below.split("/", 1)[0] in OUTPUT_DIRS) or not _is_reached(root, below):

@@ -361,8 +361,10 @@ def details(pairs: Iterable[tuple[str, str]], width: int) -> list[Line]:
 
 
 def short(attempt_id: str) -> str:
-    """An id as people tell it: of a UUID the first 8 digits."""
-    return attempt_id[:8] if len(attempt_id) == 36 and attempt_id.count("-") == 4 else attempt_id
+    """An id as people tell it: of a UUID the first 8 digits; of one of version 7 those of its time, since the first 8 are the same for 65 seconds."""
+    if len(attempt_id) != 36 or attempt_id.count("-") != 4:
+        return attempt_id
+    return attempt_id[:13] if attempt_id[14] == "7" else attempt_id[:8]
 
 
 def ago(width: timedelta) -> str:

@@ -181,7 +181,8 @@ def spending(found: Sequence[Spending], by: str, advice: Sequence[Recommendation
         by_day = {one.key: one.cost_usd for one in found}
         days = _every_day(by_day)
         values = [by_day.get(day, 0.0) for day in days]
-        yield Columns("cost", days, values, [usd(value) for value in values], f"{usd(total)} in all, {usd(sum(values) / (len(days) or 1))} a day")
+        what = f"{usd(total)} in all, {usd(sum(values) / len(days))} a day since {days[0]}"
+        yield Columns("cost", days, values, [usd(value) for value in values], what)
     else:
         bars = [Bar(one.key, one.cost_usd, f"{usd(one.cost_usd)}{f'  {one.cost_usd / total:.0%}' if total else ''}") for one in found[:MOST_ROWS]]
         yield Bars(by, bars)

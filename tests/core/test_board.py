@@ -109,8 +109,8 @@ def test_the_last_action_is_something_that_was_done_or_went_wrong(watched):
     watched.write(2, "usage", usage={"input": 1})
     assert watched.stands(3)["a-1"].attempt.action.said().line == "Bash: make"
     watched.write(4, "tool_result", tool_name="Bash", result="error", result_data="no rule to make target")
-    one = watched.stands(5)["a-1"].attempt
-    assert (one.action.said().line, one.errors, one.events) == ("Bash failed: no rule to make target", 1, 4)
+    one = watched.stands(5)["a-1"]
+    assert (one.attempt.action.said().line, one.session.errors, one.attempt.events) == ("Bash failed: no rule to make target", 1, 4)
 
 
 def test_what_needs_attention_stands_first(watched):

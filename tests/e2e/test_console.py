@@ -161,6 +161,24 @@ def test_a_person_looks_at_what_happens_and_opens_what_is_alarming(terminal):
     is_as_before(terminal)
 
 
+def test_the_console_counts_the_errors_that_reports_count(terminal):
+    """A failed result that is told again right after is one error; a failure without a word and a person's no are none."""
+    refused = "The user doesn't want to proceed with this tool use."
+    failed = [
+        event("tool_result", tool_name="Bash", tool_call_id=command, result=text, is_error=True)
+        for command, text in (("grep x", ""), ("make", "no rule to make target"), ("rm x", refused))
+    ]
+    terminal.write(event("session_start", prompt="Fix it"), call("grep x"), failed[0], call("make"), failed[1])
+    terminal.write(event("error", error_message="no rule to make target"), call("rm x"), failed[2], call("ls"))
+    terminal.run("tail")
+    terminal.wait("tool   attempt-1", "Bash: ls")
+    terminal.type("Enter")
+    terminal.wait("9 events, 1 error")
+    terminal.type("Escape", "q")
+    terminal.run("report", "sessions", "--json", "|", "tr", ",", "'\\n'")
+    terminal.wait('"errors":1')
+
+
 def test_the_page_follows_the_size_of_the_terminal(terminal):
     """Wider shows more columns, smaller fewer; nothing is left of the page before."""
     terminal.write(call("make"))

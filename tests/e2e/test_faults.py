@@ -221,18 +221,50 @@ def test_without_enough_inotify_the_sweep_finds_everything_and_the_status_says_w
     assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize("arguments", [("doctor",), ("run", "--once"), ("summary",), ("report", "sessions"), ("ask", "what went wrong?")], ids=" ".join)
+def test_an_agent_whose_folder_is_closed_stops_no_command(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """What can be read is read; doctor says what cannot be."""
+    closed, log_dir = tmp_path / ".codex", tmp_path / ".cache" / "agent-work-logs"
+    closed.mkdir()
+    log_dir.mkdir(parents=True)
+    append(log_dir / "agent-work-stream.jsonl", burst("open"))
+    closed.chmod(0)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    command = [*without_rights(), sys.executable, "-m", "agentwatch", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    if arguments == ("doctor",):
+        assert f"in `{closed}/sessions` cannot be read" in done.stdout
+
+
+def test_a_daemon_starts_beside_an_agent_whose_folder_is_closed(daemon: Daemon) -> None:
+    """It watches the others, and says what it cannot read."""
+    del daemon.environ["AGENTWATCH_SOURCES"]
+    closed = daemon.home / ".codex"
+    closed.mkdir()
+    closed.chmod(0)
+    append(daemon.log_dir / "a.jsonl", burst("open"))
+    daemon.start(*without_rights())
+    assert daemon.has_alerted("open")
+    eventually(lambda: "unreadable_directory" in daemon.faults, what=f"a fault: {daemon.messages}")
+
+
+def without_rights() -> list[str]:
+    """What takes root's right to read everything from a command."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root reads everything, and there is no `setpriv` here")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
 def test_a_directory_that_cannot_be_read_is_read_when_it_can(daemon: Daemon) -> None:
     """46: told once, and looked at again."""
     closed = daemon.log_dir / "closed"
     closed.mkdir()
     append(closed / "a.jsonl", burst("closed"))
     closed.chmod(0)
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root reads everything, and there is no `setpriv` here")
-        daemon.start("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
-    else:
-        daemon.start()
+    daemon.start(*without_rights())
     eventually(lambda: "unreadable_directory" in daemon.faults, what=f"a fault: {daemon.messages}")
     closed.chmod(0o755)
     assert daemon.has_alerted("closed")

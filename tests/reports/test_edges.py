@@ -54,6 +54,15 @@ def test_one_session(place, make_session):
     assert [one["executor"] for one in found["by_executor"]] == ["CODEX"]
 
 
+def test_what_a_day_costs_is_told_with_the_days_that_it_is_of(place, make_session):
+    """From the first day on which something was spent: the days before it, of which nothing is known, make no day cheaper."""
+    for days in (3, 1):
+        begun = datetime.now(UTC) - timedelta(days=days)
+        place.write(*make_session(f"a-{days}", begun.replace(hour=12), cost=3.0))
+    first = datetime.now(UTC) - timedelta(days=3)
+    assert f"$6.00 in all, $2.00 a day since {first:%Y-%m-%d}" in place.run("report", "cost").stdout
+
+
 def test_sessions_without_cost_are_not_free(place, make_session):
     """No cost is unknown: the mean is of those that have one, and the page says so."""
     begun = datetime.now(UTC) - timedelta(hours=2)

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from agentwatch import settings
 from agentwatch.apps import history
 from agentwatch.core.metrics import ErrorKind, ErrorSummary, Metrics, Row
-from agentwatch.core.reports.history import last_days
+from agentwatch.core.reports.cost import spending
+from agentwatch.core.reports.errors import clusters
+from agentwatch.core.reports.executors import executors, variants
+from agentwatch.core.reports.history import History, last_days
 from agentwatch.core.reports.summary import summarise
 from agentwatch.model import MOST_TOKENS
 from agentwatch.store import history as store
@@ -305,3 +308,48 @@ def test_what_no_memory_can_hold_is_told_each_time(tmp_path, monkeypatch, attemp
         assert one == other
         assert one["sessions"]["total"] == attempts
         assert one["top_errors"][0]["trend"] == ({} if last_seen.startswith("9999") else {"2026-02-09": 33})
+
+
+def test_a_session_that_goes_on_has_no_duration_yet():
+    """However a report groups sessions, its durations are of those that are over; all else counts, of those that go on as far as it has come."""
+
+    def row(name, minutes):
+        return Row(
+            timestamp=NOW - timedelta(minutes=1),
+            attempt_id=name,
+            executor="CODEX",
+            model="gpt-5",
+            tags=["plan-first"],
+            metrics=Metrics(duration_ms=minutes * 60_000, total_tokens=10),
+        )
+
+    history = History([row("over", 4), row("runs", 90)], running=frozenset({("", "runs")}))
+    summary = summarise(history, PERIOD)
+    four = 4 * 60_000
+    assert (summary.duration_ms.mean, summary.by_executor[0].duration_ms_mean, summary.by_model[0].duration_ms_mean) == (four, four, four)
+    for found in (executors(history), executors(history, ["codex", "codex"]), variants(history), variants(history, ["plan-first"])):
+        assert {(one.sessions, one.tokens_mean, one.duration_ms_mean, one.duration_ms_median) for one in found} == {(2, 10, four, four)}
+
+
+def test_an_executor_is_one_however_it_is_written():
+    """An agent's own log says CODEX, an orchestrator's codex: every report counts them together, under the name that is met most often."""
+    errors = ErrorSummary(1, [], [], [ErrorKind(cluster="boom", count=1, first_seen=NOW, last_seen=NOW)])
+    history = History(
+        [
+            Row(timestamp=NOW - timedelta(minutes=1), attempt_id=f"a-{number}", executor=name, metrics=Metrics(errors=1), error_summary=errors)
+            for number, name in enumerate(("codex", "CODEX", "Codex", "CODEX"))
+        ]
+    )
+    summary = summarise(history, PERIOD)
+    assert [(one.executor, one.sessions) for one in summary.by_executor] == [("CODEX", 4)]
+    assert [(one.executor, one.sessions) for one in executors(history)] == [("CODEX", 4)]
+    assert [(one.executor, one.sessions) for one in executors(history, ["codex"])] == [("codex", 4)]
+    assert [(one.key, one.sessions) for one in spending(history, "executor", PERIOD)] == [("CODEX", 4)]
+    assert [one.by_executor for one in (*clusters(history, PERIOD), *summary.top_errors)] == [{"CODEX": 4}] * 2
+
+
+def test_who_has_no_sessions_is_compared_with_nobody():
+    """A name that is misspelt is told, not found to be the same as another."""
+    history = History([Row(timestamp=NOW - timedelta(minutes=1), attempt_id="a", executor="CODEX", metrics=Metrics())])
+    assert executors(history, ["CODEX", "CLAUD"])[1].against.verdict == "no sessions in this time"
+    assert executors(history, ["CLAUD", "CODEX"])[1].against.verdict == "CLAUD has no sessions in this time"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentwatch.ui.console import AlertRow, AttemptRow, EventRow, View, details, help_lines, leaf, overlay, page, window
+from agentwatch.ui.console import AlertRow, AttemptRow, EventRow, View, details, help_lines, leaf, overlay, page, short, window
 from agentwatch.ui.page import Word
 from tests.ui.pages import is_golden, text_of
 
@@ -128,6 +128,20 @@ def test_a_paused_page_says_so_however_much_there_is_to_say(width):
     busy = view(is_paused=True)
     busy.numbers, busy.rate, busy.watcher = (519, 70, 16, 69), "1,519/s", "no daemon runs: judged here"
     assert "PAUSED" in text_of(page(busy, width, 24), width, 24).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("attempt_id", "shown"),
+    [
+        pytest.param("0ccf1a04-1b4c-43b6-8aa5-79e41db43a68", "0ccf1a04", id="random"),
+        pytest.param("01a200da-81e0-7180-8bd5-5d5d4e4c72c4", "01a200da-81e0", id="begins with its time"),
+        pytest.param("attempt-101-login", "attempt-101-login", id="a name"),
+        pytest.param("a-name-of-thirty-six-letters-or-so-1", "a-name-of-thirty-six-letters-or-so-1", id="a name as long as a UUID"),
+    ],
+)
+def test_a_short_id_tells_attempts_apart(attempt_id, shown):
+    """Sessions that were started within a minute differ in it, too: a UUID of version 7 has the minute in its first 8 digits."""
+    assert short(attempt_id) == shown
 
 
 def test_what_is_selected_is_always_among_what_is_shown():

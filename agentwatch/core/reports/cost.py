@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from agentwatch.core.metrics import Row, Tokens, days_of
-from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, History, Period, task_of
+from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, History, Period, spelt, task_of
 from agentwatch.core.reports.noise import shares_differ
 from agentwatch.core.reports.summary import TokenSums
 
@@ -64,7 +64,22 @@ def spending(history: History, by: By, period: Period) -> list[Spending]:
         spent.unpriced += _is_unpriced(row)
         spent.cost_usd += row.metrics.cost_usd or 0.0
         _add(spent.tokens, row.metrics.tokens, row.tokens)
+    if by == "executor":
+        found = _merged(found)
     return sorted(found.values(), key=lambda one: (-one.cost_usd, -one.tokens.total, one.key))
+
+
+def _merged(found: dict[str, Spending]) -> dict[str, Spending]:
+    """Executors that differ in capitals alone are one."""
+    merged: dict[str, Spending] = {}
+    for key, name in spelt({key: one.sessions for key, one in found.items()}).items():
+        one, sums = found[key], merged.setdefault(name, Spending(name, 0, TokenSums(), 0.0))
+        sums.sessions += one.sessions
+        sums.unpriced += one.unpriced
+        sums.cost_usd += one.cost_usd
+        for kind in TokenSums.__struct_fields__:
+            setattr(sums.tokens, kind, getattr(sums.tokens, kind) + getattr(one.tokens, kind))
+    return merged
 
 
 def _by_day(history: History, period: Period) -> list[Spending]:

@@ -8,7 +8,21 @@ import msgspec
 
 from agentwatch.core.categories import category_of
 from agentwatch.core.metrics import Row, known_times
-from agentwatch.core.reports.history import COMPLEXITY, UNKNOWN, History, LostError, Occurrences, Period, Who, batches, mean, occurrences, ranked, size_of
+from agentwatch.core.reports.history import (
+    COMPLEXITY,
+    UNKNOWN,
+    History,
+    LostError,
+    Occurrences,
+    Period,
+    Who,
+    batches,
+    mean,
+    occurrences,
+    ranked,
+    size_of,
+    spelt,
+)
 from agentwatch.core.reports.noise import Difference, shares_differ
 from agentwatch.model import EPOCH, Time
 
@@ -186,8 +200,9 @@ class Gathering(msgspec.Struct, gc=False):
     def clusters(self) -> list[Cluster]:
         """The most frequent first, of as frequent ones that which a session had first."""
         found = sorted(self.gathered.items(), key=lambda one: (-one[1].count, one[1].ended, one[0] if one[1].ended < NEVER else ""))
-        executors, sizes = Counter(self.executors), Counter(self.sizes)
-        return [_cluster(name, gathered, executors, sizes) for name, gathered in found]
+        names = spelt(self.executors)
+        executors, sizes = Counter(_spelt_so(self.executors, names)), Counter(self.sizes)
+        return [_cluster(name, gathered, executors, names, sizes) for name, gathered in found]
 
 
 def clusters(history: History, period: Period) -> list[Cluster]:
@@ -212,13 +227,20 @@ def _count(counts: dict[str, int], name: str, more: int = 1) -> None:
     counts[name] = counts.get(name, 0) + more
 
 
+def _spelt_so(counts: dict[str, int], names: dict[str, str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in counts.items():
+        _count(found, names.get(name, name), count)
+    return found
+
+
 def _earlier(known: _Said | None, other: _Said | None) -> _Said | None:
     if known is None or other is None:
         return known or other
     return other if other[0] < NEVER and other < known else known
 
 
-def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Counter[str]) -> Cluster:
+def _cluster(name: str, gathered: _Gathered, executors: Counter[str], names: dict[str, str], sizes: Counter[str]) -> Cluster:
     complexity: Counter[str] = Counter()
     by_size = gathered.errors_by(2)
     message = gathered.said[2] if gathered.said is not None else ""
@@ -235,13 +257,13 @@ def _cluster(name: str, gathered: _Gathered, executors: Counter[str], sizes: Cou
         first_seen=gathered.first,
         last_seen=gathered.last,
         duration_ms_mean=mean(gathered.lasted),
-        by_executor=ranked(gathered.errors_by(0)),
+        by_executor=ranked(_spelt_so(gathered.errors_by(0), names)),
         by_model=ranked(gathered.errors_by(1)),
         by_size=ranked(by_size),
         by_complexity=ranked(complexity),
         trend={date.fromordinal(day).isoformat(): count for day, count in sorted(gathered.days.items())},
         more_in_second_half=gathered.late - gathered.early,
-        typical_of=_typical(gathered.sessions_by(0), executors) | _typical(gathered.sessions_by(2), sizes),
+        typical_of=_typical(_spelt_so(gathered.sessions_by(0), names), executors) | _typical(gathered.sessions_by(2), sizes),
     )
 
 

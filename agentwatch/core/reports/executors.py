@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agentwatch.core.metrics import Row
-from agentwatch.core.reports.history import UNKNOWN, History, mean, occurrences
+from agentwatch.core.reports.history import UNKNOWN, History, mean, occurrences, spelt
 from agentwatch.core.reports.noise import Difference, Interval, means_differ, quantile, share, shares_differ
 
 COMMON = 3
@@ -63,7 +63,7 @@ class ByVariant(Performance, kw_only=True):
 
 @dataclass(slots=True)
 class _Sums:
-    """What sessions come to: their figures, and nothing else of them. `hits` of `told` succeeded, `first_shots` of `judged` at once; the arrays have what is known, session by session."""
+    """What sessions come to: their figures, and nothing else of them. `hits` of `told` succeeded, `first_shots` of `judged` at once; the arrays have what is known, session by session, durations of those that are over."""
 
     sessions: int = 0
     hits: int = 0
@@ -76,7 +76,7 @@ class _Sums:
     tokens: "array[float]" = field(default_factory=lambda: array("d"))
     failures: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, *, is_over: bool) -> None:
         status, metrics, tokens = row.status, row.metrics, row.tokens
         self.sessions += 1
         if status is not None:
@@ -86,7 +86,7 @@ class _Sums:
             self.judged += 1
             self.first_shots += row.first_shot
         self.errors += metrics.errors
-        if metrics.duration_ms is not None:
+        if is_over and metrics.duration_ms is not None:
             self.duration_ms.append(metrics.duration_ms)
         if metrics.cost_usd is not None:
             self.cost_usd.append(metrics.cost_usd)
@@ -101,23 +101,30 @@ def executors(history: History, names: Iterable[str] = ()) -> list[ByExecutor]:
 
     A name fits whether it is written in capitals or not. One that nobody has comes with no sessions.
     """
+    written: Counter[str] = Counter()
+
+    def name_of(row: Row) -> list[str]:
+        name = row.executor or UNKNOWN
+        written[name] += 1
+        return [name.upper()]
+
+    found = _summed(history, name_of)
     if names:
-        found = _summed(history.rows, lambda row: [(row.executor or UNKNOWN).lower()])
-        chosen = [(name, found.get(name.lower(), _Sums())) for name in names]
+        chosen = [(name, found.get(name.upper(), _Sums())) for name in names]
         return [ByExecutor(**_figures(sums, _first(chosen, index)), executor=name) for index, (name, sums) in enumerate(chosen)]
-    found = _summed(history.rows, lambda row: [row.executor or UNKNOWN])
-    return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))]
+    known = [(name, found[name.upper()]) for name in set(spelt(written).values())]
+    return [ByExecutor(**_figures(sums), executor=name) for name, sums in sorted(known, key=lambda one: (-one[1].sessions, one[0]))]
 
 
 def variants(history: History, names: Iterable[str] = ()) -> list[ByVariant]:
     """As `executors`, for prompts: a variant is a tag, an executor's variant, or a prompt (by its `prompt_id`) that several sessions began with."""
     if names:
         wanted = frozenset(names)
-        found = _summed(history.rows, lambda row: wanted.intersection(variants_of(row)))
+        found = _summed(history, lambda row: wanted.intersection(variants_of(row)))
         chosen = [(name, found.get(name, _Sums())) for name in names]
         return [ByVariant(**_figures(sums, _first(chosen, index)), variant=name) for index, (name, sums) in enumerate(chosen)]
     counts = Counter(name for row in history.rows for name in variants_of(row))
-    found = _summed(history.rows, lambda row: [name for name in variants_of(row) if counts[name] > 1])
+    found = _summed(history, lambda row: [name for name in variants_of(row) if counts[name] > 1])
     return [ByVariant(**_figures(sums), variant=name) for name, sums in sorted(found.items(), key=lambda one: -one[1].sessions)]
 
 
@@ -127,15 +134,16 @@ def variants_of(row: Row) -> list[str]:
     return list(dict.fromkeys([*tags, *(name for name in (row.executor_variant, row.prompt_id) if name)]))
 
 
-def _summed(rows: Iterable[Row], names_of: Callable[[Row], Iterable[str]]) -> dict[str, _Sums]:
+def _summed(history: History, names_of: Callable[[Row], Iterable[str]]) -> dict[str, _Sums]:
     """The sums of the sessions that have a name, by that name."""
     found: dict[str, _Sums] = {}
-    for row in rows:
+    for row in history.rows:
+        is_over = (row.scope, row.attempt_id) not in history.running
         for name in names_of(row):
             sums = found.get(name)
             if sums is None:
                 sums = found[name] = _Sums()
-            sums.add(row)
+            sums.add(row, is_over=is_over)
     return found
 
 
@@ -182,7 +190,10 @@ def _against(name: str, others: _Sums, sums: _Sums) -> Against:
         )
         if (word := _word(difference, more, less))
     ]
-    verdict = f"{', '.join(said)} than {name}; all else may be noise" if said else f"no difference from {name} that could not be noise"
+    if sums.sessions and others.sessions:
+        verdict = f"{', '.join(said)} than {name}; all else may be noise" if said else f"no difference from {name} that could not be noise"
+    else:
+        verdict = f"{name} has no sessions in this time" if sums.sessions else "no sessions in this time"
     return Against(name, success, first_shot, means["duration_ms"], means["cost_usd"], means["tokens"], verdict)
 
 

@@ -201,6 +201,14 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
+def spelt(counts: Mapping[str, int]) -> dict[str, str]:
+    """Each executor as it is written most often: capitals make no other one, as in settings and filters."""
+    chosen: dict[str, str] = {}
+    for name in ranked(counts):
+        chosen.setdefault(name.upper(), name)
+    return {name: chosen[name.upper()] for name in counts}
+
+
 def mean(values: Iterable[float]) -> float | None:
     known = list(values)
     return fsum(known) / len(known) if known else None

@@ -9,7 +9,7 @@ import msgspec
 
 from agentwatch.core.metrics import Row, Tokens
 from agentwatch.core.reports.errors import Cluster, Gathering, middle_of
-from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, batches, mean, ranked
+from agentwatch.core.reports.history import NO_SUCCESS, UNKNOWN, AlertMark, History, LostError, Period, UpToNow, batches, mean, ranked, spelt
 from agentwatch.core.reports.noise import quantile
 from agentwatch.model import Time
 
@@ -284,10 +284,15 @@ def _daily(sums: "_Sums", period: Period) -> list[DayFigures]:
 
 
 def _by_size(tallies: dict[_Key, _Tally], part: int) -> list[tuple[str, _Tally]]:
-    """By one part of the key, the largest first."""
+    """By the executor (0) or the model (1), the largest first."""
+    counts: Counter[str] = Counter()
+    for key, tally in tallies.items():
+        counts[str(key[part])] += tally.sessions
+    names = spelt(counts) if part == 0 else {}
     found: dict[str, _Tally] = {}
     for key, tally in tallies.items():
-        found.setdefault(str(key[part]), _Tally()).take(tally)
+        name = str(key[part])
+        found.setdefault(names.get(name, name), _Tally()).take(tally)
     return sorted(found.items(), key=lambda one: (-one[1].sessions, one[0]))
 
 
@@ -316,7 +321,7 @@ class _Sums(msgspec.Struct, gc=False):
             tally.status[status] = tally.status.get(status, 0) + 1
             tally.tokens += tokens
             kinds.add(metrics.tokens)
-            if lasted_ms is not None:
+            if lasted_ms is not None and not is_running:
                 tally.lasted.append(lasted_ms)
             if cost_usd is not None:
                 tally.costs.append(cost_usd)
