@@ -188,7 +188,7 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
     state = setup.state_dir(log_dir)
-    seen = scan.files(loaded, environ, home, None)
+    seen = scan.files(loaded, environ, home, None, report)
     with Spill(state) as spill:
         last = 0
         for place, found in scan.scan(loaded, seen, progress):
@@ -285,14 +285,15 @@ def _scanned(
     """What stands in logs that no rebuild has read as they are now. All files of a changed source are read: a session may lie in several."""
     from agentwatch.apps import scan
 
-    seen = scan.files(loaded, environ, home, since)
+    problems: list[str] = []
+    seen = scan.files(loaded, environ, home, since, problems.append)
     try:
         covered = msgspec.json.decode((state / MANIFEST).read_bytes(), type=Covered).files
     except (OSError, msgspec.MsgspecError):
         covered = {}
     changed = {(one.place.scope, one.source) for one in seen if covered.get(one.path) != (one.stat.st_ino, one.stat.st_size)}
-    rows, problems = scan.scan_rows(loaded, [one for one in seen if (one.place.scope, one.source) in changed], progress)
-    return [*rows, *scan.scan_wholes(loaded, environ, home)], problems
+    rows, unread = scan.scan_rows(loaded, [one for one in seen if (one.place.scope, one.source) in changed], progress)
+    return [*rows, *scan.scan_wholes(loaded, environ, home)], [*problems, *unread]
 
 
 def _alerts(log_dir: Path, since: datetime) -> list[AlertMark]:

@@ -30,7 +30,7 @@ from agentwatch.formats.registry import FORMATS, recognise
 from agentwatch.model import NO_MEMORY, Alert, Item
 from agentwatch.pricing import Prices
 from agentwatch.settings import LONGEST, Loaded
-from agentwatch.sources.tree import Root, Seen, is_there, walk
+from agentwatch.sources.tree import Root, Seen, is_there, shown, walk
 from agentwatch.store.history import ARCHIVE
 from agentwatch.store.spill import Packed
 
@@ -82,15 +82,18 @@ class Found(NamedTuple):
     problems: list[str]
 
 
-def files(loaded: Loaded, environ: Mapping[str, str], home: Path | None, since: datetime | None) -> list[Seen]:
-    """The logs of lines and the archives, but for those that were written last before `since`."""
+def files(loaded: Loaded, environ: Mapping[str, str], home: Path | None, since: datetime | None, tell: Callable[[str], None]) -> list[Seen]:
+    """The logs of lines and the archives, but for those that were written last before `since`. `tell` hears of directories that cannot be read."""
     roots = setup.roots(loaded, environ, home)
     archive = Root(Path(os.path.realpath(loaded.settings.logs.dir)) / ARCHIVE, is_log_dir=True)
     least_s = since.timestamp() if since else 0.0
     found: dict[str, Seen] = {}
     for root in (*roots, archive):
-        for _, seen_in in walk(root) if is_there(root.path) else ():
-            for seen in seen_in if not isinstance(seen_in, OSError) else ():
+        for below, seen_in in walk(root) if is_there(root.path) else ():
+            if isinstance(seen_in, OSError):
+                tell(f"`{shown(str(root.path / below))}` cannot be read: {seen_in.strerror}")
+                continue
+            for seen in seen_in:
                 if seen.stat.st_mtime >= least_s and seen.stat.st_size:
                     found.setdefault(seen.path, seen)
     return list(found.values())

@@ -20,7 +20,7 @@ NAME = "summary-parts"
 MOST_BYTES = 32 << 20
 """Some 2,000 blocks, half a gigabyte of the store; fewer where many attempts have several lines."""
 
-_MADE_BY = sha256(f"1 {__version__}".encode()).digest()
+_MADE_BY = sha256(f"2 {__version__}".encode()).digest()
 """Version of what a part has, and of the program: figures may be counted otherwise in another one."""
 
 

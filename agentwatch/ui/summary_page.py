@@ -102,7 +102,7 @@ def _groups(summary: Summary) -> Iterable[Block | Chart]:
                     Word(count(one.sessions)),
                     Word(percent(one.success_rate)),
                     Word(duration(one.duration_ms_mean)),
-                    Word(usd(one.cost_usd_total)),
+                    Word(("≥ " if one.cost_usd_at_least else "") + usd(one.cost_usd_total)),
                     Word(count(one.tokens_total)),
                 )
                 for name, one in groups[:MOST_ROWS]

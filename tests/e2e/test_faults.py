@@ -223,7 +223,7 @@ def test_without_enough_inotify_the_sweep_finds_everything_and_the_status_says_w
 
 @pytest.mark.parametrize("arguments", [("doctor",), ("run", "--once"), ("summary",), ("report", "sessions"), ("ask", "what went wrong?")], ids=" ".join)
 def test_an_agent_whose_folder_is_closed_stops_no_command(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """What can be read is read; doctor says what cannot be."""
+    """What can be read is read; doctor and the reports say what cannot be."""
     closed, log_dir = tmp_path / ".codex", tmp_path / ".cache" / "agent-work-logs"
     closed.mkdir()
     log_dir.mkdir(parents=True)
@@ -235,6 +235,8 @@ def test_an_agent_whose_folder_is_closed_stops_no_command(tmp_path: Path, argume
     assert done.returncode == 0, done.stderr
     if arguments == ("doctor",):
         assert f"in `{closed}/sessions` cannot be read" in done.stdout
+    if arguments[0] in ("summary", "report"):
+        assert f"`{closed}/sessions` cannot be read: Permission denied" in done.stdout
 
 
 def test_a_daemon_starts_beside_an_agent_whose_folder_is_closed(daemon: Daemon) -> None:

@@ -63,6 +63,22 @@ def test_what_a_day_costs_is_told_with_the_days_that_it_is_of(place, make_sessio
     assert f"$6.00 in all, $2.00 a day since {first:%Y-%m-%d}" in place.run("report", "cost").stdout
 
 
+def test_a_model_without_a_price_is_not_free(place):
+    """Nor does it make those that have one uncertain."""
+    ended = datetime.now(UTC) - timedelta(hours=1)
+    row = {"timestamp": ended.isoformat(), "started_at": ended.isoformat()}
+    place.store(
+        {**row, "attempt_id": "a", "model": "own", "metrics": {"total_tokens": 500}},
+        {**row, "attempt_id": "b", "model": "known", "metrics": {"total_tokens": 500, "cost_usd": 2.0}},
+    )
+    told = {one["model"]: (one["cost_usd_total"], one["cost_usd_at_least"]) for one in place.json("summary")["by_model"]}
+    assert told == {"own": (0.0, True), "known": (2.0, False)}
+    page = place.run("summary").stdout
+    assert re.search(r"own .*≥ \$0\.00", page)
+    assert re.search(r"known .* \$2\.00", page)
+    assert not re.search(r"known .*≥", page)
+
+
 def test_sessions_without_cost_are_not_free(place, make_session):
     """No cost is unknown: the mean is of those that have one, and the page says so."""
     begun = datetime.now(UTC) - timedelta(hours=2)

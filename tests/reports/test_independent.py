@@ -216,7 +216,7 @@ def test_a_rebuild_in_many_pieces_finds_the_same(counted, monkeypatch):
     _, sessions, place = counted
     monkeypatch.setattr(scan, "PIECE_BYTES", 300_000)
     loaded = load(cwd=place.base, environ={"AGENTWATCH_SOURCES": "none"}, home=place.base)
-    seen = scan.files(loaded, {}, place.base, None)
+    seen = scan.files(loaded, {}, place.base, None, pytest.fail)
     pieces, _ = scan.scan_rows(loaded, seen, lambda *_: None)
     assert len(pieces) > len(sessions)
     rows = {row.attempt_id: row for row in joined(pieces)}

@@ -75,7 +75,7 @@ def test_the_tokens_of_real_sessions(tmp_path, row):
     logs.mkdir()
     (logs / "session.jsonl").write_bytes((FORMATS / row["file"]).read_bytes())
     loaded = load(cwd=tmp_path, environ={"AGENTWATCH_SOURCES": "none"}, home=tmp_path, flags={"logs.dir": logs})
-    rows, _ = scan.scan_rows(loaded, scan.files(loaded, {}, tmp_path, None), lambda *_: None)
+    rows, _ = scan.scan_rows(loaded, scan.files(loaded, {}, tmp_path, None, pytest.fail), lambda *_: None)
     found = sessions(rows)
     told = Counter()
     for one in found:

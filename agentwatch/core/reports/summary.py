@@ -68,12 +68,13 @@ class Errors(msgspec.Struct):
 
 
 class Group(msgspec.Struct):
-    """The sessions of one executor or model."""
+    """The sessions of one executor or model. `cost_usd_at_least` says that some spent tokens of no known price."""
 
     sessions: int
     success_rate: float | None
     duration_ms_mean: float | None
     cost_usd_total: float
+    cost_usd_at_least: bool
     tokens_total: int
 
 
@@ -144,6 +145,7 @@ class _Tally(msgspec.Struct, gc=False):
     errors: int = 0
     day_tokens: int = 0
     day_usd: float = 0.0
+    at_least: bool = False
 
     def take(self, other: "_Tally") -> None:
         for status, count in other.status.items():
@@ -154,6 +156,7 @@ class _Tally(msgspec.Struct, gc=False):
         self.errors += other.errors
         self.day_tokens += other.day_tokens
         self.day_usd += other.day_usd
+        self.at_least |= other.at_least
 
     @property
     def sessions(self) -> int:
@@ -165,8 +168,8 @@ class _Tally(msgspec.Struct, gc=False):
         told = self.sessions - self.status.get(None, 0)
         return self.status.get("success", 0) / told if told else None
 
-    def group(self) -> tuple[int, float | None, float | None, float, int]:
-        return self.sessions, self.success_rate, mean(self.lasted), fsum(self.costs), self.tokens
+    def group(self) -> tuple[int, float | None, float | None, float, bool, int]:
+        return self.sessions, self.success_rate, mean(self.lasted), fsum(self.costs), self.at_least, self.tokens
 
 
 _Key = tuple[str, str, bool, int]
@@ -302,7 +305,6 @@ class _Sums(msgspec.Struct, gc=False):
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     waste: Waste = msgspec.field(default_factory=Waste)
     erred: int = 0
-    at_least: bool = False
     tallies: dict[_Key, _Tally] = {}
     spent: dict[str, tuple[int, float]] = {}
 
@@ -326,12 +328,12 @@ class _Sums(msgspec.Struct, gc=False):
             if cost_usd is not None:
                 tally.costs.append(cost_usd)
             elif tokens:
-                self.at_least = True
+                tally.at_least = True
             if metrics.errors:
                 tally.errors += metrics.errors
                 self.erred += 1
             if row.unpriced:
-                self.at_least = True
+                tally.at_least = True
             for day in row.days:
                 self._spend(day.day, day.tokens.total, day.cost_usd)
             if not row.days:
@@ -346,7 +348,6 @@ class _Sums(msgspec.Struct, gc=False):
         for name in Waste.__struct_fields__:
             setattr(self.waste, name, getattr(self.waste, name) + getattr(other.waste, name))
         self.erred += other.erred
-        self.at_least |= other.at_least
         for key, tally in other.tallies.items():
             own = self.tallies.get(key)
             if own is None:
@@ -377,7 +378,7 @@ class _Sums(msgspec.Struct, gc=False):
                 success_rate=everyone.success_rate,
             ),
             duration_ms=Duration(mean(lasted), quantile(lasted, 0.5), quantile(lasted, 0.95)),
-            cost_usd=Cost(fsum(everyone.costs), mean(everyone.costs), len(everyone.costs), self.at_least),
+            cost_usd=Cost(fsum(everyone.costs), mean(everyone.costs), len(everyone.costs), everyone.at_least),
             tokens=TokenSums(everyone.tokens, kinds.input, kinds.output, kinds.cache_read, kinds.cache_write, kinds.reasoning),
             errors=Errors(sum(tally.errors for tally in self.tallies.values()) + lost_errors, self.erred),
             waste=msgspec.structs.replace(self.waste, loop_cost_usd=round(self.waste.loop_cost_usd, USD_DIGITS)),
