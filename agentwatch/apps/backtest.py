@@ -117,6 +117,8 @@ def page(found: Comparison) -> list[Block]:
     types = sorted({*found.before, *found.after})
     blocks: list[Block] = [para(Word("Changed", "title"))]
     blocks += [para(f"{path}: {was or 'not set'} -> {now}", indent=2) for path, (was, now) in found.changed.items()]
+    if not setup.EXPLICIT.keys().isdisjoint(found.changed):
+        blocks.append(para(Word("A number that is set holds on every log, in place of the finer rules of docs/detection.md.", "dim"), indent=2))
     if not types:
         return [*blocks, para("No incidents with either.")]
     rows = [

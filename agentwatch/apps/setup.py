@@ -59,7 +59,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], object]]] = {
 }
 """Which field of `Limits` a setting is, and how it becomes its value."""
 
-_EXPLICIT = {
+EXPLICIT = {
     "error_loop.threshold": "error_loop_is_explicit",
     "error_loop.window_s": "error_loop_is_explicit",
     "tool_loop.threshold": "tool_loop_is_explicit",
@@ -80,7 +80,7 @@ def limits(loaded: Loaded) -> Limits:
         Override(**{one.kind: one.pattern}, limits=_fields(one.values, one.values, f"`{one.kind}.{one.pattern}.alerts.off` from {one.origin}"))
         for one in loaded.overrides
     )
-    explicit = [path for path in _EXPLICIT if loaded.explicit(path)]
+    explicit = [path for path in EXPLICIT if loaded.explicit(path)]
     return Limits(**_fields(values, explicit, f"`alerts.off` from {loaded.origins['alerts.off']}"), overrides=overrides)
 
 
@@ -89,7 +89,7 @@ def _fields(values: Mapping[str, Any], explicit: Iterable[str], where: str) -> d
     if unknown:
         raise SettingsError(f"{where}: there is no type of alert `{unknown[0]}`", hint=f"known are {', '.join(RECOMMENDATIONS)}")
     fields = {_LIMITS[path][0]: _LIMITS[path][1](value) for path, value in values.items()}
-    return fields | {_EXPLICIT[path]: True for path in explicit if path in _EXPLICIT}
+    return fields | {EXPLICIT[path]: True for path in explicit if path in EXPLICIT}
 
 
 def check(loaded: Loaded, environ: Mapping[str, str], home: Path | None) -> None:

@@ -50,6 +50,13 @@ def test_a_file_of_settings_may_be_compared_with(history):
     assert found["changed"] == {"executor.codex.error_loop.threshold": ["", "2"]}
 
 
+def test_a_number_that_takes_the_place_of_finer_rules_says_so(history):
+    """Who lowers one may hear of less; a switch takes no rule's place."""
+    said = "A number that is set holds on every log, in place of the finer rules"
+    assert said in history.run("backtest", "--days", "3650", "--set", "error_loop.threshold=3").stdout
+    assert said not in history.run("backtest", "--days", "3650", "--set", "alerts.off=error_loop").stdout
+
+
 def test_only_the_days_asked_for_are_compared(history):
     """The logs are of February."""
     done = history.run("backtest", "--days", "7", "--set", "error_loop.threshold=3", "--json")
