@@ -215,8 +215,7 @@ def metrics_log(loaded: "Loaded", report: Callable[[str], None]) -> "MetricsLog"
     from agentwatch.store.metrics_log import NAME, MetricsLog
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
-    with store.lines(log_dir, None, report, loaded.settings.report.history) as blocks:
-        return MetricsLog(log_dir / NAME, None, append, lambda: store.apart(blocks, NAME))
+    return MetricsLog(log_dir / NAME, None, append, lambda: store.rotated(log_dir, report, loaded.settings.report.history))
 
 
 def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> tuple[int, str]:
@@ -233,7 +232,7 @@ def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> t
     wanted = loaded.settings.report.history.rstrip("/") or os.fspath(log_dir / "history")
     location = wanted if parquet.is_remote(wanted) else os.fspath(Path(wanted).expanduser().absolute())
     done = store.compacted(log_dir)
-    paths = [path for path in store.files(log_dir, store.METRICS) if path.name != f"{store.METRICS}.jsonl"]
+    paths = [path for path in store.files(log_dir, store.METRICS) if path != log_dir / f"{store.METRICS}.jsonl"]
     states = {path.name: state for path in paths if (state := store.state_of(path)) is not None}
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with store.lines(log_dir, None, report, location, needs_parquet=True) as lines, Spill(Path(gettempdir())) as spill:
