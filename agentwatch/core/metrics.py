@@ -304,11 +304,12 @@ def _alerts(session: Session) -> dict[str, int]:
     return counted
 
 
-def sessions(rows: Iterable[Row]) -> list[Row]:
+def sessions(rows: Iterable[Row], within: timedelta = timedelta.max) -> list[Row]:
     """One row a session, in the order of their ends, of rows in the order in which they were written.
 
-    A newer row of a session replaces the older one. Where the logger and a watcher told of the same end, the watcher's stays, which says
-    more. What went on after its watcher had forgotten it, or was read in two pieces, is joined: its sums add up.
+    A newer row of a session replaces the older one, unless it was made before: of a session that went on meanwhile. Where the logger and a
+    watcher told of the same end, the watcher's stays, which says more. What went on after its watcher had forgotten it, or was read in two
+    pieces, is joined: its sums add up. What began more than `within` after the end of the piece before stays apart.
     """
     found: dict[tuple[str, str], Row] = {}
     again: dict[tuple[str, str], list[Row]] = {}
@@ -319,7 +320,7 @@ def sessions(rows: Iterable[Row]) -> list[Row]:
             _place(again.setdefault(who, [first]), row)
     ordered = list(found.values())
     if again:
-        ordered = [row for who, first in found.items() for row in (_joined(again[who]) if who in again else (first,))]
+        ordered = [row for who, first in found.items() for row in (_joined(again[who], within) if who in again else (first,))]
     ordered.sort(key=attrgetter("timestamp"))
     return ordered
 
@@ -329,7 +330,7 @@ def _place(known: list[Row], row: Row) -> None:
     index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
     if index is None:
         known.append(row)
-    elif row.format is not None or known[index].format is None:
+    elif (row.format is not None or known[index].format is None) and not _is_older(row, known[index]):
         known[index] = row
 
 
@@ -339,12 +340,17 @@ def _is_same(one: Row, other: Row) -> bool:
     return abs(one.timestamp - other.timestamp) <= SAME_END
 
 
-def _joined(rows: list[Row]) -> Iterable[Row]:
+def _is_older(row: Row, known: Row) -> bool:
+    """Whether it tells an earlier moment of the same session: a rebuild may write what it read before the daemon wrote the end."""
+    return row.format is not None and known.format is not None and row.status is None and (row.timestamp, False) < (known.timestamp, known.status is not None)
+
+
+def _joined(rows: list[Row], within: timedelta) -> Iterable[Row]:
     """The sessions of one attempt. One that nobody ended goes on in the next."""
     rows.sort(key=lambda row: row.begun)
     last = rows[0]
     for row in rows[1:]:
-        if last.status is None and last.format is not None and row.format is not None:
+        if last.status is None and last.format is not None and row.format is not None and row.begun - last.timestamp <= within:
             last = _sum(last, row)
         else:
             yield last

@@ -5,7 +5,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import groupby, pairwise
 from operator import attrgetter
@@ -91,9 +91,9 @@ class Spill:
             start += size
             self._starts.append(start)
 
-    def joined(self, until: datetime | None = None) -> Iterator[bytes]:
+    def joined(self, within: timedelta, until: datetime | None = None) -> Iterator[bytes]:
         """The lines of `metrics.sessions` of all rows, those of sessions that ended before `until`. Nothing is to be added any more."""
-        counts = self._join()
+        counts = self._join(within)
         last_s = until.timestamp() if until is not None else float("inf")
         for index in self._by_end():
             if self._ends[index] >= last_s:
@@ -108,7 +108,7 @@ class Spill:
     def _by_end(self) -> "array[int]":
         return array("Q", sorted(range(len(self._ends)), key=self._ends.__getitem__))
 
-    def _join(self) -> bytearray:
+    def _join(self, within: timedelta) -> bytearray:
         """Put the rows of each attempt together that has several; which lines count after that."""
         counts = bytearray(b"\1") * len(self._owners)
         several = {one for one, other in pairwise(sorted(self._owners)) if one == other}
@@ -117,7 +117,7 @@ class Spill:
         for _, members in groupby(shared, self._owners.__getitem__):
             same = list(members)
             rows = [_decode(self._line(index)) for index in same]
-            read, made = {id(row) for row in rows}, sessions(rows)
+            read, made = {id(row) for row in rows}, sessions(rows, within)
             sums, whole = Packed(), {id(row) for row in made}
             sums.add(row for row in made if id(row) not in read)
             self.add(sums, 0)
