@@ -32,6 +32,8 @@ Ms = Annotated[float, Meta(ge=0, le=MOST_MS)]
 WholeMs = Annotated[int, Meta(ge=0, le=int(MOST_MS))]
 """What a row can hold: a figure beyond counts as absent where it is read, and as the nearest where a session's row is made."""
 
+_encode = msgspec.json.Encoder().encode
+
 SAMPLE = 200
 MOST_TAGS, LONGEST_TAG = 16, 64
 SUCCESS = frozenset({"success", "completed"})
@@ -220,6 +222,14 @@ def row_of(session: Session, detail: Detail | None = None) -> Row:
     return row
 
 
+def line_of(row: Row) -> bytes:
+    """The row as a line of the store, which knows it by its bytes: the same ones whether it was read before, from a checkpoint or a log, or not."""
+    lasted_ms = row.metrics.duration_ms
+    if isinstance(lasted_ms, float) and lasted_ms.is_integer():
+        row.metrics.duration_ms = int(lasted_ms)
+    return _encode(row) + b"\n"
+
+
 def tags(told: object) -> list[str]:
     """A log's tags: a list, or one text with commas."""
     names = told.split(",") if isinstance(told, str) else told if isinstance(told, list | tuple) else []
@@ -332,16 +342,26 @@ def _place(known: list[Row], row: Row) -> None:
         known.append(row)
     elif (row.format is not None or known[index].format is None) and not _is_older(row, known[index]):
         known[index] = row
+        known[index + 1 :] = [one for one in known[index + 1 :] if one.format is None or not _is_same(row, one)]
 
 
 def _is_same(one: Row, other: Row) -> bool:
     if one.started_at is not None and other.started_at is not None:
-        return one.started_at == other.started_at
+        return one.started_at == other.started_at or _holds(one, other) or _holds(other, one)
     return abs(one.timestamp - other.timestamp) <= SAME_END
 
 
+def _holds(whole: Row, piece: Row) -> bool:
+    """Whether one is a sum with the other in it: a rebuild reads at once what a watcher saw in pieces."""
+    if whole.format is None or piece.format is None:
+        return False
+    return whole.begun < piece.begun < whole.timestamp and piece.timestamp <= whole.timestamp
+
+
 def _is_older(row: Row, known: Row) -> bool:
-    """Whether it tells an earlier moment of the same session: a rebuild may write what it read before the daemon wrote the end."""
+    """Whether it tells less of the same session: a rebuild may write what it read before the daemon wrote the end."""
+    if _holds(known, row):
+        return True
     return row.format is not None and known.format is not None and row.status is None and (row.timestamp, False) < (known.timestamp, known.status is not None)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from agentwatch.core.metrics import SAME_END, Count, Row
+from agentwatch.core.metrics import SAME_END, Count, Row, line_of
 from agentwatch.model import FilePosition, Time
 
 NAME = "agent-metrics.jsonl"
@@ -24,7 +24,6 @@ MARKER_BYTES = 256
 BATCH_BYTES = 1 << 20
 """Of many lines so much is appended at once."""
 
-_encode = msgspec.json.Encoder().encode
 _row = msgspec.json.Decoder(Row).decode
 
 
@@ -74,7 +73,7 @@ class MetricsLog:
         What the logger has told already is not told again, unless we know more: errors that are no `error` events, what loops and silences cost.
         """
         self._look_again()
-        return self._append_all([line for row in rows if self._is_new(line := _encode(row) + b"\n") and not self._is_told(row)])
+        return self._append_all([line for row in rows if self._is_new(line := line_of(row)) and not self._is_told(row)])
 
     def write_lines(self, lines: Iterable[bytes]) -> int:
         """As `write`, of rows that are lines already, however many: where it raises OSError, part of them is written."""

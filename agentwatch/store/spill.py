@@ -16,12 +16,11 @@ from weakref import finalize
 
 import msgspec
 
-from agentwatch.core.metrics import Row, sessions
+from agentwatch.core.metrics import Row, line_of, sessions
 
 MOST_KEPT = 20_000
 """More sessions than so many, 70 MB, are not kept in memory."""
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Row).decode
 _decode_lines = msgspec.json.Decoder(Row).decode_lines
 
@@ -41,15 +40,11 @@ class Packed:
     def add(self, rows: Iterable[Row]) -> None:
         """After those that it has."""
         for row in rows:
-            lasted_ms = row.metrics.duration_ms
-            if isinstance(lasted_ms, float) and lasted_ms.is_integer():
-                row.metrics.duration_ms = int(lasted_ms)  # as it was before it was read: a store knows a line by its bytes
-            line = _encode(row)
+            line = line_of(row)
             self.lines += line
-            self.lines += b"\n"
             self.owners.append(_owner(row))
             self.ends.append(row.timestamp.timestamp())
-            self.sizes.append(len(line) + 1)
+            self.sizes.append(len(line))
 
     def rows(self) -> list[Row]:
         """What was added."""

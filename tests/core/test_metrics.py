@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 
@@ -213,3 +214,12 @@ def test_pieces_that_are_further_apart_than_was_asked_stay_apart():
     watched = Watched().feed(usage(0, input=5), usage(14 * 3600, input=6), line(14 * 3600 + 9, "session_end", completion_status="success"))
     assert [row.tokens for row in sessions(watched.rows, timedelta(hours=14))] == [11]
     assert [row.tokens for row in sessions(watched.rows, timedelta(hours=13))] == [5, 6]
+
+
+def test_a_sum_stands_for_the_pieces_that_are_in_it():
+    """In whichever order they were written."""
+    watched = Watched().feed(usage(0, input=5), usage(14 * 3600, input=6), line(14 * 3600 + 9, "session_end", completion_status="success"))
+    first, second = watched.rows
+    (whole,) = sessions(watched.rows)
+    for written in permutations((first, second, whole)):
+        assert [row.tokens for row in sessions(written)] == [11]

@@ -294,3 +294,12 @@ def test_a_file_that_is_rotated_while_the_older_ones_are_read_is_known(path):
 
     assert MetricsLog(path, None, append, older).write([row("a"), row("b")]) == 1
     assert attempts(path) == ["b"]
+
+
+def test_a_row_that_waited_in_a_checkpoint_is_the_one_that_was_written(path):
+    """A round number of milliseconds is read as one with a fraction, which has other bytes."""
+    first = row("a")
+    first.metrics.duration_ms = 4000
+    opened(path).write([first])
+    waited = msgspec.json.decode(msgspec.json.encode(first), type=Row)
+    assert opened(path).write([waited]) == 0
