@@ -587,7 +587,7 @@ class _Loop:
         if self._pipeline.write(alerts, self._log):
             self._log.sync()
         self._pipeline.store(self._metrics)
-        if self._has_caught_up and not self._pipeline.engine.rows:
+        if self._has_caught_up and not (self._pipeline.engine.rows or self._wholes.is_busy):
             self._metrics.caught_up()
         self._keeper.refresh()
         is_first = not self._has_caught_up and not self._tailer.is_behind

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "history.json"
 _NO_BLOCK = store.Block("", b"")
+
+APART = timedelta.min
+"""Pieces of a session are joined where they are read, never in the store: a piece may go on, and its newer row replaces no sum."""
 
 
 class Covered(msgspec.Struct):
@@ -200,7 +203,7 @@ def rebuild(loaded: "Loaded", environ: Mapping[str, str], home: Path | None, pro
         wholes.add(scan.scan_wholes(loaded, environ, home))
         spill.add(wholes, last + 1)
         metrics = metrics_log(loaded, report)
-        written = metrics.write_lines(spill.joined())
+        written = metrics.write_lines(spill.joined(setup.limits(loaded).longest_remembered))
         metrics.sync()
     covered = Covered({one.path: (one.stat.st_ino, one.stat.st_size) for one in seen})
     temporary = state / f"{MANIFEST}.new"
@@ -215,8 +218,7 @@ def metrics_log(loaded: "Loaded", report: Callable[[str], None]) -> "MetricsLog"
     from agentwatch.store.metrics_log import NAME, MetricsLog
 
     log_dir = Path(os.path.realpath(loaded.settings.logs.dir))
-    with store.lines(log_dir, None, report, loaded.settings.report.history) as blocks:
-        return MetricsLog(log_dir / NAME, None, append, lambda: store.apart(blocks, NAME))
+    return MetricsLog(log_dir / NAME, None, append, lambda: store.rotated(log_dir, report, loaded.settings.report.history))
 
 
 def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> tuple[int, str]:
@@ -233,7 +235,7 @@ def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> t
     wanted = loaded.settings.report.history.rstrip("/") or os.fspath(log_dir / "history")
     location = wanted if parquet.is_remote(wanted) else os.fspath(Path(wanted).expanduser().absolute())
     done = store.compacted(log_dir)
-    paths = [path for path in store.files(log_dir, store.METRICS) if path.name != f"{store.METRICS}.jsonl"]
+    paths = [path for path in store.files(log_dir, store.METRICS) if path != log_dir / f"{store.METRICS}.jsonl"]
     states = {path.name: state for path in paths if (state := store.state_of(path)) is not None}
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with store.lines(log_dir, None, report, location, needs_parquet=True) as lines, Spill(Path(gettempdir())) as spill:
@@ -241,7 +243,7 @@ def compact(loaded: "Loaded", now: datetime, report: Callable[[str], None]) -> t
             packed = Packed()
             packed.add(rows)
             spill.add(packed, place)
-        number = parquet.write(location, spill.joined(until=midnight))
+        number = parquet.write(location, spill.joined(APART, midnight))
     if number:
         store.note_compacted(log_dir, store.Compacted(location, {**done.files, **states}))
     return number, location

@@ -58,6 +58,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """How long a silent attempt is remembered: until the longest silence that is told has been."""
         return max(self.forget_after, 3 * self.stuck, self.waiting or self.stuck)
 
+    @property
+    def longest_remembered(self) -> timedelta:
+        """So long of any attempt, whatever the overrides say: what is silent for longer is two sessions to the engine."""
+        return max([self.remembered, *(self.for_attempt((index,)).remembered for index in range(len(self.overrides)))])
+
     def for_attempt(self, matching: tuple[int, ...]) -> "Limits":
         """Those that hold where these of the overrides do, later ones above earlier ones."""
         changes: dict[str, object] = {}

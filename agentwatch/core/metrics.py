@@ -32,6 +32,8 @@ Ms = Annotated[float, Meta(ge=0, le=MOST_MS)]
 WholeMs = Annotated[int, Meta(ge=0, le=int(MOST_MS))]
 """What a row can hold: a figure beyond counts as absent where it is read, and as the nearest where a session's row is made."""
 
+_encode = msgspec.json.Encoder().encode
+
 SAMPLE = 200
 MOST_TAGS, LONGEST_TAG = 16, 64
 SUCCESS = frozenset({"success", "completed"})
@@ -220,6 +222,14 @@ def row_of(session: Session, detail: Detail | None = None) -> Row:
     return row
 
 
+def line_of(row: Row) -> bytes:
+    """The row as a line of the store, which knows it by its bytes: the same ones whether it was read before, from a checkpoint or a log, or not."""
+    lasted_ms = row.metrics.duration_ms
+    if isinstance(lasted_ms, float) and lasted_ms.is_integer():
+        row.metrics.duration_ms = int(lasted_ms)
+    return _encode(row) + b"\n"
+
+
 def tags(told: object) -> list[str]:
     """A log's tags: a list, or one text with commas."""
     names = told.split(",") if isinstance(told, str) else told if isinstance(told, list | tuple) else []
@@ -304,11 +314,12 @@ def _alerts(session: Session) -> dict[str, int]:
     return counted
 
 
-def sessions(rows: Iterable[Row]) -> list[Row]:
+def sessions(rows: Iterable[Row], within: timedelta = timedelta.max) -> list[Row]:
     """One row a session, in the order of their ends, of rows in the order in which they were written.
 
-    A newer row of a session replaces the older one. Where the logger and a watcher told of the same end, the watcher's stays, which says
-    more. What went on after its watcher had forgotten it, or was read in two pieces, is joined: its sums add up.
+    A newer row of a session replaces the older one, unless it was made before: of a session that went on meanwhile. Where the logger and a
+    watcher told of the same end, the watcher's stays, which says more. What went on after its watcher had forgotten it, or was read in two
+    pieces, is joined: its sums add up. What began more than `within` after the end of the piece before stays apart.
     """
     found: dict[tuple[str, str], Row] = {}
     again: dict[tuple[str, str], list[Row]] = {}
@@ -319,7 +330,7 @@ def sessions(rows: Iterable[Row]) -> list[Row]:
             _place(again.setdefault(who, [first]), row)
     ordered = list(found.values())
     if again:
-        ordered = [row for who, first in found.items() for row in (_joined(again[who]) if who in again else (first,))]
+        ordered = [row for who, first in found.items() for row in (_joined(again[who], within) if who in again else (first,))]
     ordered.sort(key=attrgetter("timestamp"))
     return ordered
 
@@ -329,22 +340,37 @@ def _place(known: list[Row], row: Row) -> None:
     index = next((index for index, one in enumerate(known) if _is_same(one, row)), None)
     if index is None:
         known.append(row)
-    elif row.format is not None or known[index].format is None:
+    elif (row.format is not None or known[index].format is None) and not _is_older(row, known[index]):
         known[index] = row
+        known[index + 1 :] = [one for one in known[index + 1 :] if one.format is None or not _is_same(row, one)]
 
 
 def _is_same(one: Row, other: Row) -> bool:
     if one.started_at is not None and other.started_at is not None:
-        return one.started_at == other.started_at
+        return one.started_at == other.started_at or _holds(one, other) or _holds(other, one)
     return abs(one.timestamp - other.timestamp) <= SAME_END
 
 
-def _joined(rows: list[Row]) -> Iterable[Row]:
+def _holds(whole: Row, piece: Row) -> bool:
+    """Whether one is a sum with the other in it: a rebuild reads at once what a watcher saw in pieces."""
+    if whole.format is None or piece.format is None:
+        return False
+    return whole.begun < piece.begun < whole.timestamp and piece.timestamp <= whole.timestamp
+
+
+def _is_older(row: Row, known: Row) -> bool:
+    """Whether it tells less of the same session: a rebuild may write what it read before the daemon wrote the end."""
+    if _holds(known, row):
+        return True
+    return row.format is not None and known.format is not None and row.status is None and (row.timestamp, False) < (known.timestamp, known.status is not None)
+
+
+def _joined(rows: list[Row], within: timedelta) -> Iterable[Row]:
     """The sessions of one attempt. One that nobody ended goes on in the next."""
     rows.sort(key=lambda row: row.begun)
     last = rows[0]
     for row in rows[1:]:
-        if last.status is None and last.format is not None and row.format is not None:
+        if last.status is None and last.format is not None and row.format is not None and row.begun - last.timestamp <= within:
             last = _sum(last, row)
         else:
             yield last

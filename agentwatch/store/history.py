@@ -151,23 +151,25 @@ class Lines:
         self._spans.append((name, self._unpacked, start, self._unpacked.tell()))
 
 
-def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str, *, needs_parquet: bool = False) -> Lines:
+def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str | None, *, needs_parquet: bool = False, only_rotated: bool = False) -> Lines:
     """The lines of all metrics files, in the order in which they were written; archives of months before `since` stay closed. To be closed.
 
-    `location` is where the settings say that Parquet is: no other store of objects is asked, whatever stands in the directory.
+    `location` is where the settings say that Parquet is: no other store of objects is asked, whatever stands in the directory; with None, none at all.
     What was compacted is read from Parquet, before what was not; where that cannot be read, from the files as long as they are there,
     but with `needs_parquet`: then it raises StorageError.
     """
+    current = log_dir / f"{METRICS}.jsonl"
     for look in range(LOOKS):
         paths, problems, found = files(log_dir, METRICS, since), list[str](), Lines()
+        kept = [path for path in paths if path != current] if only_rotated else paths
         try:
-            kept = _add_compacted(log_dir, paths, since, location, found)
+            if location is not None:
+                kept = _add_compacted(log_dir, kept, since, location, found)
         except StorageError as error:
             if needs_parquet:
                 found.close()
                 raise
             problems.append(f"what was compacted is not used: {error}")
-            kept = paths
         for path in kept:
             found.add(path, problems.append)
         if look == LOOKS - 1 or files(log_dir, METRICS, since) == paths:
@@ -178,19 +180,11 @@ def lines(log_dir: Path, since: datetime | None, tell: Tell, location: str, *, n
     return found
 
 
-def rotated(log_dir: Path, tell: Tell) -> Iterator[bytes]:
-    """The lines of the rotated files of metrics that are still there."""
-    current = f"{METRICS}.jsonl"
-    with Lines() as found:
-        for path in files(log_dir, METRICS):
-            if path.name != current:
-                found.add(path, tell)
-        yield from apart(found, current)
-
-
-def apart(blocks: Iterable[Block], name: str) -> Iterator[bytes]:
-    """The lines of all files but one."""
-    return (line for block in blocks if block.name != name for line in block.lines.splitlines(keepends=True))
+def rotated(log_dir: Path, tell: Tell, location: str | None = None) -> Iterator[bytes]:
+    """The lines of the rotated files of metrics as they are when the first is asked for; of those that stand in Parquet only with its `location`."""
+    with lines(log_dir, None, tell, location, only_rotated=True) as found:
+        for block in found:
+            yield from block.lines.splitlines(keepends=True)
 
 
 def understood(blocks: Iterable[Block], tell: Tell) -> Iterator[list[Row]]:
@@ -302,7 +296,7 @@ def files(log_dir: Path, stem: str, since: datetime | None = None) -> list[Path]
             except OSError:
                 continue
             if path.is_file() and not path.is_symlink() and not path.name.endswith(".part"):
-                found.append((stat.st_mtime, path.name == f"{stem}.jsonl", path))
+                found.append((stat.st_mtime, path == log_dir / f"{stem}.jsonl", path))
     found.sort(key=lambda one: (one[1], one[0]))
     return [path for written_s, _, path in found if since is None or written_s >= since.timestamp()]
 

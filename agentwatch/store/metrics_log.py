@@ -2,23 +2,21 @@
 
 The logger writes lines of its own here (contract, section 1). A row that a crash made us make again has the same bytes as the one
 that stands behind the length which the checkpoint knew, and is not written twice. Until all those have been made again, checkpoints go on to
-know that length: the next crash may come before.
+know that length: the next crash may come before. Nor is one written twice that another of ours wrote meanwhile, a rebuild beside the daemon.
 """
 
 import errno
 import fcntl
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from hashlib import blake2b
-from itertools import chain
 from pathlib import Path
 
 import msgspec
 
-from agentwatch.core.metrics import SAME_END, Count, Row
+from agentwatch.core.metrics import SAME_END, Count, Row, line_of
 from agentwatch.model import FilePosition, Time
 
 NAME = "agent-metrics.jsonl"
@@ -26,7 +24,6 @@ MARKER_BYTES = 256
 BATCH_BYTES = 1 << 20
 """Of many lines so much is appended at once."""
 
-_encode = msgspec.json.Encoder().encode
 _row = msgspec.json.Decoder(Row).decode
 
 
@@ -65,7 +62,10 @@ class MetricsLog:
             self._known = position
             self._inode, self._read_to = position.inode, position.size
             older = tuple
-        self._again = {_digest(line) for line in chain(map(self._noted, older()), self._look())}
+        self._said: set[int] = set()
+        self._again = set(map(_digest, self._look()))
+        # After this file: one that is rotated meanwhile was read, or stands among the older ones.
+        self._again.update(_digest(self._noted(line)) for line in older())
 
     def write(self, rows: Iterable[Row]) -> int:
         """Append those that do not stand in the file yet; how many those were. Raises OSError, and then none counts as written.
@@ -73,7 +73,7 @@ class MetricsLog:
         What the logger has told already is not told again, unless we know more: errors that are no `error` events, what loops and silences cost.
         """
         self._look_again()
-        return self._append_all([line for row in rows if self._is_new(line := _encode(row) + b"\n") and not self._is_told(row)])
+        return self._append_all([line for row in rows if self._is_new(line := line_of(row)) and not self._is_told(row)])
 
     def write_lines(self, lines: Iterable[bytes]) -> int:
         """As `write`, of rows that are lines already, however many: where it raises OSError, part of them is written."""
@@ -105,7 +105,17 @@ class MetricsLog:
                 self._take_back(data, start)
                 raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
             self._dirty = True
+            self._pass_over(len(data))
+        self._again -= self._said
+        self._said.clear()
         return len(lines)
+
+    def _pass_over(self, written: int) -> None:
+        """What we have just written need not be looked at, where nobody else wrote beside."""
+        with suppress(OSError):
+            stat = self._path.stat()
+            if stat.st_size == self._read_to + written and self._inode in (0, stat.st_ino):
+                self._inode, self._read_to = stat.st_ino, stat.st_size
 
     def sync(self) -> None:
         """What was appended survives a power cut from here on. Raises OSError."""
@@ -156,23 +166,26 @@ class MetricsLog:
                     self._read_to += len(line)
                     yield self._noted(line)
         except OSError:
-            return
+            self._inode, self._read_to, self._torn = 0, 0, b""
 
     def _look_again(self) -> None:
-        deque(self._look(), maxlen=0)
+        self._said.clear()
+        self._again.update(map(_digest, self._look()))
 
     def _noted(self, line: bytes) -> bytes:
         if b'"format":' not in line:
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 told = _decode(line)
-                self._told[told.attempt_id] = told.timestamp, told.metrics.errors
+                known = self._told.get(told.attempt_id)
+                if known is None or known[0] <= told.timestamp:
+                    self._told[told.attempt_id] = told.timestamp, told.metrics.errors
         return line
 
     def _is_new(self, line: bytes) -> bool:
-        """Whether it does not stand in the file yet; where it does, that has been said now."""
+        """Whether it does not stand in the file yet; where it does, that has been said as soon as what is new beside it is written."""
         if not self._again or (digest := _digest(line)) not in self._again:
             return True
-        self._again.discard(digest)
+        self._said.add(digest)
         return False
 
     def _size(self) -> int:
@@ -193,7 +206,8 @@ class MetricsLog:
         with os.fdopen(fd, "rb", buffering=0) as file, suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.seek(start)
-            if data.startswith(file.read(len(data) + 1).removeprefix(b"\n")):
+            written = file.read(len(data) + 1)
+            if written and data.startswith(written.removeprefix(b"\n")):  # nothing is there where the file is another by now
                 os.ftruncate(fd, start)
 
     def _is_told(self, row: Row) -> bool:

@@ -5,7 +5,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import groupby, pairwise
 from operator import attrgetter
@@ -16,12 +16,11 @@ from weakref import finalize
 
 import msgspec
 
-from agentwatch.core.metrics import Row, sessions
+from agentwatch.core.metrics import Row, line_of, sessions
 
 MOST_KEPT = 20_000
 """More sessions than so many, 70 MB, are not kept in memory."""
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Row).decode
 _decode_lines = msgspec.json.Decoder(Row).decode_lines
 
@@ -41,15 +40,11 @@ class Packed:
     def add(self, rows: Iterable[Row]) -> None:
         """After those that it has."""
         for row in rows:
-            lasted_ms = row.metrics.duration_ms
-            if isinstance(lasted_ms, float) and lasted_ms.is_integer():
-                row.metrics.duration_ms = int(lasted_ms)  # as it was before it was read: a store knows a line by its bytes
-            line = _encode(row)
+            line = line_of(row)
             self.lines += line
-            self.lines += b"\n"
             self.owners.append(_owner(row))
             self.ends.append(row.timestamp.timestamp())
-            self.sizes.append(len(line) + 1)
+            self.sizes.append(len(line))
 
     def rows(self) -> list[Row]:
         """What was added."""
@@ -91,9 +86,9 @@ class Spill:
             start += size
             self._starts.append(start)
 
-    def joined(self, until: datetime | None = None) -> Iterator[bytes]:
+    def joined(self, within: timedelta, until: datetime | None = None) -> Iterator[bytes]:
         """The lines of `metrics.sessions` of all rows, those of sessions that ended before `until`. Nothing is to be added any more."""
-        counts = self._join()
+        counts = self._join(within)
         last_s = until.timestamp() if until is not None else float("inf")
         for index in self._by_end():
             if self._ends[index] >= last_s:
@@ -108,7 +103,7 @@ class Spill:
     def _by_end(self) -> "array[int]":
         return array("Q", sorted(range(len(self._ends)), key=self._ends.__getitem__))
 
-    def _join(self) -> bytearray:
+    def _join(self, within: timedelta) -> bytearray:
         """Put the rows of each attempt together that has several; which lines count after that."""
         counts = bytearray(b"\1") * len(self._owners)
         several = {one for one, other in pairwise(sorted(self._owners)) if one == other}
@@ -117,7 +112,7 @@ class Spill:
         for _, members in groupby(shared, self._owners.__getitem__):
             same = list(members)
             rows = [_decode(self._line(index)) for index in same]
-            read, made = {id(row) for row in rows}, sessions(rows)
+            read, made = {id(row) for row in rows}, sessions(rows, within)
             sums, whole = Packed(), {id(row) for row in made}
             sums.add(row for row in made if id(row) not in read)
             self.add(sums, 0)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 
@@ -193,3 +194,32 @@ def test_a_hostile_log_keeps_a_row_small():
     import msgspec
 
     assert len(msgspec.json.encode(watched.rows[-1])) < 200_000
+
+
+def test_what_was_read_earlier_and_written_later_replaces_nothing():
+    """A rebuild may have read half of a session that has ended before it writes."""
+    watched = Watched().feed(usage(0, input=5), usage(60, input=6))
+    half = list(live_rows(watched.engine.snapshot()))
+    watched.feed(usage(90, input=7))
+    quiet = list(live_rows(watched.engine.snapshot()))
+    watched.feed(line(90, "session_end", completion_status="success"))
+    for stale in (half, quiet):
+        (row,) = sessions([*watched.rows, *stale])
+        assert (row.tokens, row.status) == (18, "success")
+    assert [row.tokens for row in sessions([*quiet, *half])] == [18]
+
+
+def test_pieces_that_are_further_apart_than_was_asked_stay_apart():
+    """As their watcher has them, who had forgotten the first."""
+    watched = Watched().feed(usage(0, input=5), usage(14 * 3600, input=6), line(14 * 3600 + 9, "session_end", completion_status="success"))
+    assert [row.tokens for row in sessions(watched.rows, timedelta(hours=14))] == [11]
+    assert [row.tokens for row in sessions(watched.rows, timedelta(hours=13))] == [5, 6]
+
+
+def test_a_sum_stands_for_the_pieces_that_are_in_it():
+    """In whichever order they were written."""
+    watched = Watched().feed(usage(0, input=5), usage(14 * 3600, input=6), line(14 * 3600 + 9, "session_end", completion_status="success"))
+    first, second = watched.rows
+    (whole,) = sessions(watched.rows)
+    for written in permutations((first, second, whole)):
+        assert [row.tokens for row in sessions(written)] == [11]

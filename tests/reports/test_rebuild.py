@@ -104,3 +104,41 @@ def test_what_was_rotated_is_not_stored_again(place, make_session, how):
     place.metrics.unlink()
     assert place.run("run", "--once", **ALONE).returncode == 0
     assert [json.loads(line)["attempt_id"] for line in lines(place)] == ["new"]
+
+
+@pytest.mark.parametrize("how", ["one log", "two logs", "compacted between"])
+def test_a_session_that_was_taken_up_again_the_next_day_counts_once(place, make_session, how):
+    """Its watcher had forgotten it, and stored two pieces; a rebuild and a compaction do not put their sum beside them."""
+    begun = datetime.now(UTC) - timedelta(days=3)
+    start, *_, end = make_session("a", begun)
+    spent = {"event_type": "usage", "data": {"usage": {"input": 5, "output": 1}}}
+    place.write(start, {**start, **spent})
+    if how == "two logs":
+        place.stream.rename(place.logs / "agent-work-stream-20260101T000000.jsonl")
+    later = (begun + timedelta(hours=20)).isoformat()
+    place.write({**start, **spent, "timestamp": later}, {**end, "timestamp": later})
+    assert place.run("run", "--once", **ALONE).returncode == 0
+    before = json.loads(place.run("summary", "--json", **ALONE).stdout)
+    assert (before["sessions"]["total"], before["tokens"]["total"]) == (1, 12)
+    if how == "compacted between":
+        pytest.importorskip("duckdb")
+        first, rest = place.metrics.read_bytes().split(b"\n", 1)
+        (place.logs / "agent-metrics-20260101T000000.jsonl").write_bytes(first + b"\n")
+        place.metrics.write_bytes(rest)
+        assert place.run("report", "--compact", **ALONE).returncode == 0
+    for _ in range(2):
+        place.run("summary", "--rebuild", **ALONE)
+        after = json.loads(place.run("summary", "--json", **ALONE).stdout)
+        assert (after["sessions"]["total"], after["tokens"]["total"]) == (1, 12)
+
+
+def test_metrics_that_were_moved_away_by_hand_are_not_stored_again(place, make_session):
+    """Into `archive`, under the name that they had; neither by a rebuild nor by a single pass."""
+    place.write(*make_session("old", datetime.now(UTC) - timedelta(days=3)))
+    assert "1 session stored" in place.run("summary", "--rebuild", **ALONE).stderr
+    archive = place.logs / "archive"
+    archive.mkdir()
+    place.metrics.rename(archive / place.metrics.name)
+    assert "0 sessions stored" in place.run("summary", "--rebuild", **ALONE).stderr
+    assert place.run("run", "--once", **ALONE).returncode == 0
+    assert lines(place) == []

@@ -1,6 +1,7 @@
 """The store of sessions: each row once, beside the lines of the logger."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -219,3 +220,86 @@ def test_half_a_line_of_a_killed_writer_costs_nothing_but_itself(path):
     path.write_bytes(b'{"attempt_id":"the')
     opened(path).write([row("a")])
     assert path.read_bytes().splitlines()[1].startswith(b'{"timestamp"')
+
+
+def test_what_stood_already_is_not_written_when_the_disk_is_full_for_a_while(path):
+    """A row that was made again beside a new one, which could not be written at first."""
+    opened(path).write([row("a")])
+    is_full = True
+
+    def limited(to, data):
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(to, data)
+
+    log = MetricsLog(path, None, limited)
+    with pytest.raises(OSError, match="No space"):
+        log.write([row("a"), row("b")])
+    is_full = False
+    assert log.write([row("a"), row("b")]) == 1
+    assert attempts(path) == ["a", "b"]
+
+
+def test_whole_lines_of_a_write_that_failed_are_not_written_again(path):
+    """The disk was full after the second of three, and somebody held the lock, so that nothing could be taken back."""
+    append(path, b'{"attempt_id":"logger"}\n')
+
+    def limited(to, data):
+        append(to, data[: data.rindex(b"{", 0, data.rindex(b'"attempt_id"'))])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rows = [row("a"), row("b"), row("c")]
+    log = MetricsLog(path, None, limited)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(OSError, match="No space"):
+            log.write(rows)
+    log._append = append
+    log.write(rows)
+    assert attempts(path) == ["logger", "a", "b", "c"]
+
+
+def test_a_write_that_failed_after_a_rotation_leaves_the_new_file_alone(path):
+    """Nothing of it stands there that could be taken back."""
+    append(path, b"{}\n" * 100)
+
+    def rotated(to, _data):
+        to.rename(to.with_name("old"))
+        to.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        MetricsLog(path, None, rotated).write([row("a")])
+    assert path.read_bytes() == b""
+
+
+def test_what_another_of_ours_wrote_meanwhile_is_not_written_again(path):
+    """A rebuild beside the daemon: whoever comes second knows it, and neither takes its own lines for those of another."""
+    daemon, rebuild = opened(path), opened(path)
+    daemon.write([row("a")])
+    assert rebuild.write_lines([msgspec.json.encode(row(name)) + b"\n" for name in "abc"]) == 2
+    assert daemon.write([row("b"), row("d")]) == 1
+    assert attempts(path) == ["a", "b", "c", "d"]
+    daemon.caught_up()
+    assert opened(path, daemon.position()).write([row("e")]) == 1
+
+
+def test_a_file_that_is_rotated_while_the_older_ones_are_read_is_known(path):
+    """It was none of them when they were listed."""
+    opened(path).write([row("a")])
+
+    def older():
+        path.rename(path.with_name("old"))
+        return ()
+
+    assert MetricsLog(path, None, append, older).write([row("a"), row("b")]) == 1
+    assert attempts(path) == ["b"]
+
+
+def test_a_row_that_waited_in_a_checkpoint_is_the_one_that_was_written(path):
+    """A round number of milliseconds is read as one with a fraction, which has other bytes."""
+    first = row("a")
+    first.metrics.duration_ms = 4000
+    opened(path).write([first])
+    waited = msgspec.json.decode(msgspec.json.encode(first), type=Row)
+    assert opened(path).write([waited]) == 0

@@ -56,7 +56,7 @@ def test_it_is_what_memory_makes_of_them(directory, pieces, shuffle, is_alike):
             patch.setattr(spill, "_owner", lambda _row: 7)
         for place in places:
             spilled.add(packed(pieces[place]), place)
-        found = list(spilled.joined())
+        found = list(spilled.joined(timedelta.max))
     assert sorted(found) == sorted(packed([row]).lines for row in expected)
     assert [line[:40] for line in found] == [packed([row]).lines[:40] for row in expected]
 
@@ -70,7 +70,7 @@ def test_what_ended_later_is_left_out(directory):
     """An end at that very moment is later."""
     with Spill(directory) as spilled:
         spilled.add(packed(reversed(many(5))), 0)
-        assert [msgspec.json.decode(line)["attempt_id"][-1] for line in spilled.joined(AT + timedelta(seconds=3))] == ["0", "1", "2"]
+        assert [msgspec.json.decode(line)["attempt_id"][-1] for line in spilled.joined(timedelta.max, AT + timedelta(seconds=3))] == ["0", "1", "2"]
 
 
 def test_of_each_session_some_bytes_are_in_memory(directory):
@@ -82,7 +82,7 @@ def test_of_each_session_some_bytes_are_in_memory(directory):
         with Spill(directory) as spilled:
             for place, piece in enumerate(pieces):
                 spilled.add(piece, place)
-            assert sum(1 for _ in spilled.joined()) == count
+            assert sum(1 for _ in spilled.joined(timedelta.max)) == count
         assert tracemalloc.get_traced_memory()[1] < 200 * count
     finally:
         tracemalloc.stop()
