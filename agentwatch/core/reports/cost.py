@@ -1,5 +1,6 @@
 """What was spent, by what, and what would have been cheaper."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -56,30 +57,23 @@ def spending(history: History, by: By, period: Period) -> list[Spending]:
     """
     if by == "day":
         return _by_day(history, period)
-    key = _KEYS[by]
     found: dict[str, Spending] = {}
+    written: Counter[str] = Counter()
     for row in history.rows:
-        spent = found.setdefault(key(row), Spending(key(row), 0, TokenSums(), 0.0))
+        name = _KEYS[by](row)
+        written[name] += 1
+        key = name.upper() if by == "executor" else name
+        spent = found.get(key)
+        if spent is None:
+            spent = found[key] = Spending(name, 0, TokenSums(), 0.0)
         spent.sessions += 1
         spent.unpriced += _is_unpriced(row)
         spent.cost_usd += row.metrics.cost_usd or 0.0
         _add(spent.tokens, row.metrics.tokens, row.tokens)
     if by == "executor":
-        found = _merged(found)
+        for name in spelt(written).values():
+            found[name.upper()].key = name
     return sorted(found.values(), key=lambda one: (-one.cost_usd, -one.tokens.total, one.key))
-
-
-def _merged(found: dict[str, Spending]) -> dict[str, Spending]:
-    """Executors that differ in capitals alone are one."""
-    merged: dict[str, Spending] = {}
-    for key, name in spelt({key: one.sessions for key, one in found.items()}).items():
-        one, sums = found[key], merged.setdefault(name, Spending(name, 0, TokenSums(), 0.0))
-        sums.sessions += one.sessions
-        sums.unpriced += one.unpriced
-        sums.cost_usd += one.cost_usd
-        for kind in TokenSums.__struct_fields__:
-            setattr(sums.tokens, kind, getattr(sums.tokens, kind) + getattr(one.tokens, kind))
-    return merged
 
 
 def _by_day(history: History, period: Period) -> list[Spending]:
@@ -115,13 +109,13 @@ def _is_unpriced(row: Row) -> bool:
 def recommendations(history: History) -> list[Recommendation]:
     """What the figures speak for, the most money first. Nothing where they speak for nothing."""
     rules = (_Cache(), _Retries(), _Loops(), _Failures(), _DearModel())
-    total = 0.0
+    total_usd = 0.0
     for row in history.rows:
-        total += row.metrics.cost_usd or 0.0
+        total_usd += row.metrics.cost_usd or 0.0
         for rule in rules:
             rule.add(row)
-    found = [one for rule in rules for one in rule.told()]
-    worth = [one for one in found if one.saves_usd is None or one.saves_usd >= max(LEAST_USD, LEAST_SHARE * total)]
+    found = [one for rule in rules for one in rule.told(total_usd)]
+    worth = [one for one in found if one.saves_usd is None or one.saves_usd >= max(LEAST_USD, LEAST_SHARE * total_usd)]
     return sorted(worth, key=lambda one: -(one.saves_usd or 0.0))
 
 
@@ -134,7 +128,7 @@ class _Cache:
     def add(self, row: Row) -> None:
         _add(self._tokens.setdefault(row.executor or UNKNOWN, TokenSums()), row.metrics.tokens, row.tokens)
 
-    def told(self) -> Iterable[Recommendation]:
+    def told(self, total_usd: float) -> Iterable[Recommendation]:
         for name, tokens in self._tokens.items():
             asked = tokens.input + tokens.cache_read + tokens.cache_write
             cached = tokens.cache_read / asked if asked else 1.0
@@ -164,7 +158,7 @@ class _Retries:
             self._count += 1
         seen |= names
 
-    def told(self) -> Iterable[Recommendation]:
+    def told(self, total_usd: float) -> Iterable[Recommendation]:
         if self._count:
             yield Recommendation(
                 "retries_of_the_same_failure",
@@ -184,7 +178,7 @@ class _Loops:
             self._count += 1
             self._usd += row.loops.cost_usd
 
-    def told(self) -> Iterable[Recommendation]:
+    def told(self, total_usd: float) -> Iterable[Recommendation]:
         if self._count:
             yield Recommendation(
                 "loops", f"{self._count} sessions went on paying inside loops: end them when the alert comes (`agentwatch exec --on-alert stop`)", self._usd
@@ -195,20 +189,19 @@ class _Failures:
     """Money that went into what did not succeed."""
 
     def __init__(self) -> None:
-        self._count, self._usd, self._total_usd = 0, 0.0, 0.0
+        self._count, self._usd = 0, 0.0
 
     def add(self, row: Row) -> None:
-        usd = row.metrics.cost_usd or 0.0
-        self._total_usd += usd
         if row.status in NO_SUCCESS:
             self._count += 1
-            self._usd += usd
+            self._usd += row.metrics.cost_usd or 0.0
 
-    def told(self) -> Iterable[Recommendation]:
-        if self._total_usd and self._usd > self._total_usd / 4 and self._count >= LEAST_SESSIONS:
-            share = self._usd / self._total_usd
+    def told(self, total_usd: float) -> Iterable[Recommendation]:
+        if total_usd and self._usd > total_usd / 4 and self._count >= LEAST_SESSIONS:
             yield Recommendation(
-                "failures", f"{share:.0%} of the money went into sessions that did not succeed: see `agentwatch report tasks --failed-only`", None
+                "failures",
+                f"{self._usd / total_usd:.0%} of the money went into sessions that did not succeed: see `agentwatch report tasks --failed-only`",
+                None,
             )
 
 
@@ -237,7 +230,7 @@ class _DearModel:
             easy.success += row.status == "success"
             easy.usd += row.metrics.cost_usd
 
-    def told(self) -> Iterable[Recommendation]:
+    def told(self, total_usd: float) -> Iterable[Recommendation]:
         known = {name: easy for name, easy in self._models.items() if name != UNKNOWN and easy.sessions >= LEAST_SESSIONS}
         if len(known) < 2:
             return

@@ -1,7 +1,7 @@
 """Tasks: what was tried, why it failed, and what to plan better."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
@@ -142,14 +142,16 @@ def tasks(history: History, *, failed_only: bool = False) -> list[Task]:
     found = _tried(history)
     chosen = [one for one in found if one.is_unsolved or not failed_only]
     chosen.sort(key=lambda one: (-one.attempts, -one.cost_usd, one.task_id))
-    return _told(chosen, _Usual(found))
+    usual = _Usual(found)
+    return [_task(one, usual) for one in chosen]
 
 
 def backlog(history: History, top: int) -> list[Task]:
     """The `top` tasks that deserve a look first: the unsolved ones, those that were tried most and cost most before the others."""
     found = _tried(history)
     first = sorted(found, key=lambda one: (one.status == "success", -one.failed, -one.cost_usd, one.task_id))[:top]
-    return _told(first, _Usual(found))
+    usual = _Usual(found)
+    return [_task(one, usual) for one in first]
 
 
 def _tried(history: History) -> list[_Tried]:
@@ -164,10 +166,6 @@ def _tried(history: History) -> list[_Tried]:
         if error.task in found:
             found[error.task].err(error)
     return list(found.values())
-
-
-def _told(found: Sequence[_Tried], usual: _Usual) -> list[Task]:
-    return [_task(one, usual) for one in found]
 
 
 def _task(one: _Tried, usual: _Usual) -> Task:
